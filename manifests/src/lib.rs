@@ -1,0 +1,1 @@
+//! The signed documents of a snapkit chain: bytes in, verified values out.

@@ -1,0 +1,2 @@
+//! The `snapkit` command.
+fn main() {}
