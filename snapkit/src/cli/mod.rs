@@ -1,0 +1,115 @@
+//! The command line: one file per subcommand, and what they share.
+//!
+//! Only this layer prints, reads the environment, handles signals or chooses exit codes. To add a
+//! command: a file with `XArgs` and `run(&XArgs, &mut Session)`, a variant in [`Command`], a line in
+//! its `run`, its reports in `docs/json.md`, and an end-to-end test under `tests/tests/`.
+
+mod completions;
+mod doctor;
+mod exit_code;
+mod key;
+mod man;
+mod output;
+mod progress;
+mod session;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use exit_code::{CliError, Exit};
+use output::Output;
+use progress::ProgressMode;
+use session::Session;
+
+/// Signed snapshot chains of directories, and byte-exact restores
+///
+/// A first run needs no configuration: `snapkit init DIR-OR-URL` makes a chain, `snapkit snapshot
+/// --store DIR-OR-URL DIR` puts a directory under it.
+#[derive(Debug, Parser)]
+#[command(name = "snapkit", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command accepts.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct GlobalArgs {
+    /// The store: a directory or a URL (also SNAPKIT_STORE, or `store` in snapkit.toml)
+    #[arg(long, value_name = "DIR-OR-URL", global = true)]
+    store: Option<String>,
+    /// Configuration file (also SNAPKIT_CONFIG; else ./snapkit.toml, /etc/snapkit/snapkit.toml)
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but the result and problems
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// How to show progress on stderr; `auto` is plain lines unless stderr is a terminal
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, global = true)]
+    progress: ProgressMode,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Key(key::KeyArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+impl Command {
+    fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
+        match self {
+            Self::Key(args) => key::run(args, session),
+            Self::Doctor(args) => doctor::run(args, session),
+            Self::Completions(args) => completions::run(args, session),
+            Self::Man(args) => man::run(args, session),
+        }
+    }
+}
+
+/// Runs the command line of this process and gives its exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version come this way too, and end with 0.
+        Err(error) => error.exit(),
+    };
+    let mut out = Output::new(cli.global.json, cli.global.quiet);
+    match run(&cli, &mut out) {
+        Ok(exit) => exit.into(),
+        Err(error) => error.report(&mut out).into(),
+    }
+}
+
+fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
+    let signals = signals::install()
+        .map_err(|source| CliError::from(source).context("cannot handle signals"))?;
+    let mut session = Session::open(&cli.global, out, signals.cancel())?;
+    let result = cli.command.run(&mut session);
+    // Whatever an interrupted operation says about itself, the caller asks for the signal's code.
+    match (result, signals.received()) {
+        (Err(error), Some(exit)) => Err(error.with_exit(exit)),
+        (result, _) => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
