@@ -1,0 +1,440 @@
+//! The chain: the rules between neighbouring records, and which slots count as void.
+//!
+//! A slot is void unless its bytes are signed as the root asks and their payload names this chain and this
+//! slot; whoever can write to the store but not sign can make nothing else. A record that is signed for
+//! its slot but breaks a rule, contradicts what came before, or needs a newer snapkit is never void: the
+//! reader stops and says why. Documented in `docs/format/record.md`. Layer: pure.
+
+use jiff::Timestamp;
+
+use crate::digest::Digest;
+use crate::document::record::{
+    self, Body, Claim, Header, LogState, Nonce, RECORD_CAP, Record, SegmentRef, VOIDS_CAP, Void,
+    Writer, kind_of,
+};
+use crate::document::root::Root;
+use crate::envelope::{Envelope, Signers, Verified};
+use crate::json::Tree;
+use crate::keys::{PublicKey, excerpt};
+use crate::log::{EMPTY, Frontier};
+use crate::refusal::{Class, Refusal};
+
+/// The roles of which one may sign a record of a kind that this reader does not know.
+pub const CHAIN_ROLES: &[&str] = &["drill", "manifest", "prune", "release", "root", "writer"];
+
+/// What the next writer or reader needs from the last valid record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The digest of the genesis payload.
+    pub chain: Digest,
+    /// The epoch of the record.
+    pub epoch: u64,
+    /// Its slot.
+    pub seq: u64,
+    /// The digest of its payload.
+    pub digest: Digest,
+    /// Its term.
+    pub term: u64,
+    /// Its time.
+    pub time: Timestamp,
+    /// The log with this record: its size is `seq + 1`.
+    pub log: Frontier,
+    /// The segments from here on; unknown if reading began at a record that leaves them as before.
+    pub segments: Option<Vec<SegmentRef>>,
+}
+
+impl Head {
+    /// The header of the next record, after these void slots; `segments`, if they change, are to be set.
+    ///
+    /// # Errors
+    /// [`Class::TooMany`] after 64 void slots, [`Class::Seq`] if they do not follow this record.
+    pub fn next_header(
+        &self,
+        voids: &[Void],
+        time: Timestamp,
+        nonce: Nonce,
+        writer: Writer,
+    ) -> Result<Header, Refusal> {
+        let log = self.log_after(voids)?;
+        Ok(Header {
+            chain: Some(self.chain),
+            epoch: self.epoch,
+            seq: log.size(),
+            previous: Some(self.digest),
+            term: self.term,
+            log: LogState::from(&log),
+            void: voids.to_vec(),
+            ..Header::genesis(time, nonce, writer)
+        })
+    }
+
+    /// The log up to the next record: with this record and the void slots after it.
+    fn log_after(&self, voids: &[Void]) -> Result<Frontier, Refusal> {
+        let object = || format!("record {}", self.seq);
+        if voids.len() > VOIDS_CAP {
+            let found = "more; a flood like this is not an accident";
+            return Err(Refusal::new(
+                Class::TooMany,
+                object(),
+                "at most 64 void slots after it",
+                found,
+            )
+            .with_hint("have the owner of the store remove what is not a record"));
+        }
+        let mut log = self.log.clone();
+        for void in voids {
+            if void.seq != log.size() {
+                let expected = format!("the void slot {}", log.size());
+                return Err(Refusal::new(Class::Seq, object(), expected, void.seq));
+            }
+            log.push(&EMPTY);
+        }
+        Ok(log)
+    }
+
+    fn after(
+        record: &Record,
+        chain: Digest,
+        mut log: Frontier,
+        segments: Option<Vec<SegmentRef>>,
+    ) -> Head {
+        log.push(&record.digest);
+        let Header {
+            epoch,
+            seq,
+            term,
+            time,
+            ..
+        } = record.header;
+        Head {
+            chain,
+            epoch,
+            seq,
+            digest: record.digest,
+            term,
+            time,
+            log,
+            segments,
+        }
+    }
+}
+
+/// Reads genesis from slot 0: signed by the role `root`, naming the pinned first root.
+///
+/// `root_one` is the digest of `root/1.json`, `root` the newest root.
+///
+/// # Errors
+/// [`Class::Origin`] if it names another first root; else what [`next`] refuses.
+pub fn first(bytes: &[u8], root_one: &Digest, root: &Root) -> Result<(Record, Head), Refusal> {
+    let object = "record 0";
+    let record = examine(bytes, None, 0, root).map_err(Verdict::refusal)?;
+    let Body::Genesis(genesis) = &record.body else {
+        return Err(Refusal::new(
+            Class::Type,
+            object,
+            "a genesis record",
+            record.body.kind(),
+        ));
+    };
+    if genesis.root != *root_one {
+        return Err(Refusal::new(
+            Class::Origin,
+            object,
+            format!("first root sha256:{root_one}"),
+            genesis.root,
+        ));
+    }
+    let head = Head::after(
+        &record,
+        record.digest,
+        Frontier::default(),
+        Some(Vec::new()),
+    );
+    Ok((record, head))
+}
+
+/// Reads the record that follows `head` and these void slots.
+///
+/// # Errors
+/// What [`is_void`] calls void, as its refusal; [`Class::Mix`] if it follows another record,
+/// [`Class::Inconsistent`] if its epoch, term, void slots or log are not those seen; [`Class::Newer`] if
+/// it needs a newer snapkit; [`Class::TooMany`] after more than 64 void slots.
+pub fn next(
+    head: &Head,
+    voids: &[Void],
+    bytes: &[u8],
+    root: &Root,
+) -> Result<(Record, Head), Refusal> {
+    let log = head.log_after(voids)?;
+    let record = examine(bytes, Some(head.chain), log.size(), root).map_err(Verdict::refusal)?;
+    follow(head, voids, log, record)
+}
+
+/// Reads one more slot: a record, or a void slot that is added to `voids`.
+///
+/// This is the body of every loop over a chain. After a record, `voids` is empty.
+///
+/// # Errors
+/// As [`next`], except for what makes the slot void.
+pub fn step(
+    head: &Head,
+    voids: &mut Vec<Void>,
+    bytes: &[u8],
+    root: &Root,
+) -> Result<Option<(Record, Head)>, Refusal> {
+    let log = head.log_after(voids)?;
+    match examine(bytes, Some(head.chain), log.size(), root) {
+        Ok(record) => {
+            let followed = follow(head, voids, log, record)?;
+            voids.clear();
+            Ok(Some(followed))
+        }
+        Err(Verdict::Void(_)) => {
+            voids.push(Void {
+                seq: log.size(),
+                sha256: void_digest(bytes),
+            });
+            head.log_after(voids).map(|_| None)
+        }
+        Err(Verdict::Stop(refusal)) => Err(refusal),
+    }
+}
+
+/// Reads a record in the middle of a chain by its signature alone.
+///
+/// Its own log gives the state to go on from. Nothing is known about the slots before it; its segments are
+/// unknown if it leaves them as before.
+///
+/// # Errors
+/// As [`next`], except for what contradicts the slots before it.
+pub fn trusted(
+    bytes: &[u8],
+    chain: &Digest,
+    seq: u64,
+    root: &Root,
+) -> Result<(Record, Head), Refusal> {
+    let record = examine(bytes, Some(*chain), seq, root).map_err(Verdict::refusal)?;
+    let LogState { size, frontier, .. } = &record.header.log;
+    let log = Frontier::from_parts(*size, frontier.clone()).expect("the record's log was checked");
+    let segments = if seq == 0 {
+        Some(Vec::new())
+    } else {
+        record.header.segments.clone()
+    };
+    let head = Head::after(&record, *chain, log, segments);
+    Ok((record, head))
+}
+
+/// Whether these bytes make slot `seq` of this chain void, and if so, the entry for the next record's list.
+///
+/// # Errors
+/// The refusal of bytes that are signed for this slot and yet no record this reader can accept; among
+/// them [`Class::Newer`]. Such a slot is not void.
+pub fn is_void(
+    bytes: &[u8],
+    chain: &Digest,
+    seq: u64,
+    root: &Root,
+) -> Result<Option<Void>, Refusal> {
+    match examine(bytes, Some(*chain), seq, root) {
+        Ok(_) => Ok(None),
+        Err(Verdict::Void(_)) => Ok(Some(Void {
+            seq,
+            sha256: void_digest(bytes),
+        })),
+        Err(Verdict::Stop(refusal)) => Err(refusal),
+    }
+}
+
+/// What names the bytes of a void slot: SHA-256 of them, or of the first [`RECORD_CAP`] + 1 if there are
+/// more, so that nobody has to read a flood to its end.
+pub fn void_digest(bytes: &[u8]) -> Digest {
+    Digest::sha256(&bytes[..bytes.len().min(RECORD_CAP + 1)])
+}
+
+/// Why the bytes of a slot are no record.
+enum Verdict {
+    /// Nobody entitled signed them for this slot.
+    Void(Refusal),
+    /// Somebody entitled did, and they cannot be accepted.
+    Stop(Refusal),
+}
+
+impl Verdict {
+    fn refusal(self) -> Refusal {
+        match self {
+            Verdict::Void(refusal) | Verdict::Stop(refusal) => refusal,
+        }
+    }
+}
+
+/// Judges a slot by itself: docs/format/record.md, "Void slots", steps 1 to 4, then the record's own rules.
+fn examine(bytes: &[u8], chain: Option<Digest>, seq: u64, root: &Root) -> Result<Record, Verdict> {
+    let object = &format!("record {seq}");
+    let (verified, tree) = authorised(bytes, chain, seq, root, object).map_err(Verdict::Void)?;
+    record::from_verified(&verified, tree, object).map_err(Verdict::Stop)
+}
+
+fn authorised(
+    bytes: &[u8],
+    chain: Option<Digest>,
+    seq: u64,
+    root: &Root,
+    object: &str,
+) -> Result<(Verified, Tree), Refusal> {
+    let envelope = Envelope::decode(bytes, RECORD_CAP, object)?;
+    let Some(kind) = kind_of(envelope.payload_type()).map(str::to_owned) else {
+        return Err(Refusal::new(
+            Class::Type,
+            object,
+            "a kind of record",
+            excerpt(envelope.payload_type()),
+        ));
+    };
+    let verified = envelope.verify(&signers_of(&kind, root), object)?;
+    check_entitled(&kind, verified.signers(), seq, root, object)?;
+    let tree = Tree::read(verified.payload(), RECORD_CAP, object)?;
+    let claim = Claim::of(&tree).ok_or_else(|| {
+        Refusal::new(
+            Class::Json,
+            object,
+            "the fields `chain` and `seq`",
+            "none that are sound",
+        )
+    })?;
+    if claim.seq != seq {
+        return Err(Refusal::new(
+            Class::Seq,
+            object,
+            format!("sequence number {seq}"),
+            claim.seq,
+        ));
+    }
+    // Genesis cannot name its own digest, and it is what the chain is named by.
+    let named = claim.chain.unwrap_or(verified.digest());
+    match chain {
+        Some(chain) if named != chain => Err(Refusal::new(
+            Class::Origin,
+            object,
+            format!("a record of chain {chain}"),
+            format!("one of {named}"),
+        )),
+        _ => Ok((verified, tree)),
+    }
+}
+
+/// The table of who may sign what: docs/format/envelope.md, "Payload types".
+fn signers_of(kind: &str, root: &Root) -> Signers {
+    match kind {
+        "genesis" => root.signers("root"),
+        "snapshot" => root.signers("writer"),
+        _ => {
+            let mut any = Signers {
+                name: "a role of the chain".into(),
+                threshold: 1,
+                ..root.signers("root")
+            };
+            for role in CHAIN_ROLES {
+                any.allowed.extend(root.signers(role).allowed);
+            }
+            any
+        }
+    }
+}
+
+/// Writer keys count only in their range; a record of an unknown kind needs the threshold of one role.
+fn check_entitled(
+    kind: &str,
+    signers: &[PublicKey],
+    seq: u64,
+    root: &Root,
+    object: &str,
+) -> Result<(), Refusal> {
+    let met = |role: &str| {
+        let Signers {
+            allowed, threshold, ..
+        } = root.signers(role);
+        let valid = |key: &&PublicKey| {
+            allowed.contains(key) && (role != "writer" || root.writer_may_sign(key, seq))
+        };
+        signers.iter().filter(valid).count() >= threshold.max(1) as usize
+    };
+    let refuse =
+        |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, found));
+    match kind {
+        "genesis" => Ok(()),
+        "snapshot" if met("writer") => Ok(()),
+        "snapshot" => refuse(
+            Class::Revoked,
+            &format!("a writer key that is valid at sequence number {seq}"),
+            "one outside of its range in the root",
+        ),
+        _ if CHAIN_ROLES.iter().any(|role| met(role)) => Ok(()),
+        _ => refuse(
+            Class::Threshold,
+            "the threshold of a role of the chain",
+            "fewer signatures or an expired writer key",
+        ),
+    }
+}
+
+/// Compares a record with what its reader saw before it.
+fn follow(
+    head: &Head,
+    voids: &[Void],
+    log: Frontier,
+    record: Record,
+) -> Result<(Record, Head), Refusal> {
+    let object = format!("record {}", record.header.seq);
+    let refuse = |class, expected: String, found: String| {
+        Err(Refusal::new(class, object.clone(), expected, found))
+    };
+    let header = &record.header;
+    if header.epoch != head.epoch || header.term != head.term {
+        let expected = format!("epoch {} and term {}", head.epoch, head.term);
+        return refuse(
+            Class::Inconsistent,
+            expected,
+            format!("epoch {} and term {}", header.epoch, header.term),
+        );
+    }
+    if header.void != voids {
+        let list = |voids: &[Void]| match voids {
+            [] => "none".to_owned(),
+            _ => voids
+                .iter()
+                .map(|void| format!("{} ({})", void.seq, void.sha256))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        return refuse(
+            Class::Inconsistent,
+            format!("the void slots seen, {}", list(voids)),
+            list(&header.void),
+        );
+    }
+    if header.previous != Some(head.digest) {
+        let found = header
+            .previous
+            .map_or("none".to_owned(), |digest| digest.to_string());
+        return refuse(
+            Class::Mix,
+            format!("record {} as its previous, {}", head.seq, head.digest),
+            found,
+        );
+    }
+    if header.log != LogState::from(&log) {
+        let expected = format!("log root {} over {} slots", log.root(), log.size());
+        return refuse(
+            Class::Inconsistent,
+            expected,
+            format!("{} over {}", header.log.root, header.log.size),
+        );
+    }
+    let segments = header.segments.clone().or_else(|| head.segments.clone());
+    let next = Head::after(&record, head.chain, log, segments);
+    Ok((record, next))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Strict JSON: the one function that turns bytes of a document into values.
+//!
+//! Two readers must never see different values in one document, so everything on which JSON parsers
+//! disagree is refused, at any depth and also in parts a reader ignores: duplicate names (after their
+//! escapes are resolved), numbers that are not integers within ±(2^53 - 1), nesting deeper than
+//! [`DEPTH_CAP`], bytes after the value, a byte-order mark, invalid UTF-8. The typed layer adds:
+//! unknown names refused (each struct says so), no `null`, a struct is never read from an array.
+//! Documented in `docs/format/envelope.md`. Layer: pure.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::refusal::{Class, Refusal};
+
+/// The deepest nesting of arrays and objects.
+pub const DEPTH_CAP: usize = 32;
+/// The first integer that some JSON parsers round: 2^53.
+pub const INTEGER_LIMIT: u64 = 1 << 53;
+
+/// A checked document whose fields have not been given meaning yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Tree {
+    Null,
+    Bool(bool),
+    Positive(u64),
+    Negative(i64),
+    Text(String),
+    Array(Vec<Tree>),
+    Object(Vec<(String, Tree)>),
+}
+
+impl Tree {
+    /// Reads `bytes`, which must be one strict JSON value and no longer than `cap` bytes.
+    pub(crate) fn read(bytes: &[u8], cap: usize, object: &str) -> Result<Tree, Refusal> {
+        if bytes.len() > cap {
+            return Err(Refusal::new(
+                Class::TooBig,
+                object,
+                format!("at most {cap} bytes"),
+                "more",
+            ));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        Level(0)
+            .deserialize(&mut reader)
+            .and_then(|tree| reader.end().map(|()| tree))
+            .map_err(|error| Refusal::new(Class::Json, object, "strict JSON", error))
+    }
+
+    /// Gives the document its meaning.
+    pub(crate) fn into_typed<T: DeserializeOwned>(self, object: &str) -> Result<T, Refusal> {
+        T::deserialize(self).map_err(|error| {
+            Refusal::new(Class::Json, object, "the fields its format names", error)
+        })
+    }
+
+    /// The value of `name`, if this is an object that has it.
+    pub(crate) fn get(&self, name: &str) -> Option<&Tree> {
+        match self {
+            Tree::Object(fields) => fields
+                .iter()
+                .find(|(field, _)| field == name)
+                .map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Removes and returns the value of `name`, if this is an object that has it.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Tree> {
+        let Tree::Object(fields) = self else {
+            return None;
+        };
+        let at = fields.iter().position(|(field, _)| field == name)?;
+        Some(fields.remove(at).1)
+    }
+}
+
+/// The reader of one value that has this many arrays and objects around it.
+#[derive(Clone, Copy)]
+struct Level(usize);
+
+impl Level {
+    fn deeper<E: de::Error>(self) -> Result<Level, E> {
+        if self.0 == DEPTH_CAP {
+            return Err(E::custom(format_args!(
+                "nested deeper than {DEPTH_CAP} levels"
+            )));
+        }
+        Ok(Level(self.0 + 1))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = Tree;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = Tree;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an integer, a string, a boolean, an array or an object")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Tree, E> {
+        if value >= INTEGER_LIMIT {
+            return Err(E::custom("an integer of 2^53 or more"));
+        }
+        Ok(Tree::Positive(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Tree, E> {
+        if value.unsigned_abs() >= INTEGER_LIMIT {
+            return Err(E::custom("an integer of -2^53 or less"));
+        }
+        Ok(Tree::Negative(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Tree, E> {
+        Err(E::custom(
+            "a number that is not written as an integer below 2^53",
+        ))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
+        let inner = self.deeper()?;
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            array.push(item);
+        }
+        Ok(Tree::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tree, A::Error> {
+        let inner = self.deeper()?;
+        let mut object: Vec<(String, Tree)> = Vec::new();
+        let mut names = HashSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if !names.insert(name.clone()) {
+                return Err(de::Error::custom(format_args!(
+                    "the name `{}` twice",
+                    name.escape_debug()
+                )));
+            }
+            object.push((name, fields.next_value_seed(inner)?));
+        }
+        Ok(Tree::Object(object))
+    }
+}
+
+type Error = de::value::Error;
+
+impl IntoDeserializer<'_, Error> for Tree {
+    type Deserializer = Tree;
+
+    fn into_deserializer(self) -> Tree {
+        self
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Tree {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            Tree::Null => visitor.visit_unit(),
+            Tree::Bool(value) => visitor.visit_bool(value),
+            Tree::Positive(value) => visitor.visit_u64(value),
+            Tree::Negative(value) => visitor.visit_i64(value),
+            Tree::Text(text) => visitor.visit_string(text),
+            Tree::Array(items) => {
+                let mut access = SeqDeserializer::new(items.into_iter());
+                let value = visitor.visit_seq(&mut access)?;
+                access.end().map(|()| value)
+            }
+            Tree::Object(fields) => {
+                let mut access = MapDeserializer::new(fields.into_iter());
+                let value = visitor.visit_map(&mut access)?;
+                access.end().map(|()| value)
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            // An absent field is the only way to say nothing.
+            Tree::Null => Err(de::Error::custom("`null`, which no field may be")),
+            value => visitor.visit_some(value),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        // The derived reader would also take the fields from an array, in order and without names.
+        match self {
+            Tree::Object(_) => self.deserialize_any(visitor),
+            _ => Err(de::Error::custom(format_args!(
+                "something else than an object for {name}"
+            ))),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
