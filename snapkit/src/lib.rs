@@ -6,3 +6,4 @@ pub mod cancel;
 pub mod config;
 pub mod keyfile;
 pub mod progress;
+pub mod store;

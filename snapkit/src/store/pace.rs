@@ -1,0 +1,151 @@
+//! How long a store may take, and how often a call is repeated.
+//!
+//! A transfer is given up when it has moved fewer bytes than `bytes_per_second` times the time beyond `grace`; so a
+//! store that drips cannot hold a run for ever, and a big object on a slow line still arrives. Calls that a repetition
+//! can heal are repeated with growing pauses until `retries` or `patience` is used up. Layer: part of `store`.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::StoreError;
+
+/// Time limits of one store.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// How long a transfer may take before its rate counts, and how long a request may stay unanswered.
+    pub grace: Duration,
+    /// The least rate after `grace`, averaged over the transfer.
+    pub bytes_per_second: u64,
+    /// How long a connection may take to open.
+    pub connect: Duration,
+    /// How often a failed read, write, deletion or listing is repeated.
+    pub retries: u32,
+    /// The first pause before a repetition; it doubles up to 5 s.
+    pub pause: Duration,
+    /// After this time no repetition is begun.
+    pub patience: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            bytes_per_second: 1024,
+            connect: Duration::from_secs(5),
+            retries: 6,
+            pause: Duration::from_millis(200),
+            patience: Duration::from_secs(120),
+        }
+    }
+}
+
+/// The longest pause between two repetitions.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl Pace {
+    /// Calls `attempt` until it succeeds, fails for good, or repetitions are used up.
+    pub(super) fn repeat<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut repetitions = Repetitions::new(self);
+        loop {
+            match attempt() {
+                Err(error) if error.can_retry() && repetitions.wait() => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The repetitions one call has left.
+pub(super) struct Repetitions<'a> {
+    pace: &'a Pace,
+    started: Instant,
+    done: u32,
+}
+
+impl<'a> Repetitions<'a> {
+    pub(super) fn new(pace: &'a Pace) -> Self {
+        Self {
+            pace,
+            started: Instant::now(),
+            done: 0,
+        }
+    }
+
+    /// Pauses before the next repetition; false when there is none left.
+    pub(super) fn wait(&mut self) -> bool {
+        if self.done >= self.pace.retries || self.started.elapsed() >= self.pace.patience {
+            return false;
+        }
+        let pause = self
+            .pace
+            .pause
+            .saturating_mul(1 << self.done.min(10))
+            .min(PAUSE_MAX);
+        self.done += 1;
+        // Half fixed, half random, so that many clients do not return in step.
+        let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+        std::thread::sleep(
+            pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)),
+        );
+        true
+    }
+}
+
+/// Watches the rate of one transfer.
+pub(super) struct Meter {
+    started: Instant,
+    grace: Duration,
+    bytes_per_second: u64,
+    moved_bytes: u64,
+}
+
+/// The transfer fell below its least rate.
+#[derive(Debug)]
+pub(super) struct TooSlow {
+    pub(super) moved_bytes: u64,
+    pub(super) seconds: u64,
+}
+
+impl Meter {
+    pub(super) fn start(pace: &Pace) -> Self {
+        Self {
+            started: Instant::now(),
+            grace: pace.grace,
+            bytes_per_second: pace.bytes_per_second.max(1),
+            moved_bytes: 0,
+        }
+    }
+
+    /// Records bytes that moved, which extends the time allowed.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        self.moved_bytes += bytes;
+    }
+
+    /// Waits for `step` as long as the rate allows.
+    pub(super) async fn wait<F: Future>(&self, step: F) -> Result<F::Output, TooSlow> {
+        self.wait_to_move(0, step).await
+    }
+
+    /// Waits for `step`, which moves `bytes` in one go.
+    pub(super) async fn wait_to_move<F: Future>(
+        &self,
+        bytes: u64,
+        step: F,
+    ) -> Result<F::Output, TooSlow> {
+        let earned = Duration::from_secs_f64(
+            (self.moved_bytes + bytes) as f64 / self.bytes_per_second as f64,
+        );
+        let deadline = self.started + self.grace + earned;
+        timeout_at(deadline.into(), step)
+            .await
+            .map_err(|_| TooSlow {
+                moved_bytes: self.moved_bytes,
+                seconds: self.started.elapsed().as_secs(),
+            })
+    }
+}
