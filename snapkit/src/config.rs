@@ -14,6 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::store::OpenOptions;
+
 /// The name of the configuration file in the working directory.
 pub const FILE_NAME: &str = "snapkit.toml";
 /// The configuration file used where the working directory has none.
@@ -99,7 +101,7 @@ pub enum Source {
         line: usize,
     },
     /// An environment variable.
-    Environment(&'static str),
+    Environment(String),
     /// A command-line option.
     Flag(&'static str),
 }
@@ -144,7 +146,7 @@ pub enum ConfigError {
     },
     /// A variable's value is not text.
     #[error("the environment variable {0} is not valid UTF-8")]
-    NotText(&'static str),
+    NotText(String),
     /// No directory for keys and trust, or for caches, can be named.
     #[error("no home directory: none of {0} is set")]
     NoHome(&'static str),
@@ -211,26 +213,33 @@ impl Config {
             self.home = home;
         }
         if let Some(store) = environment.text("SNAPKIT_STORE")? {
-            self.store = Some(Setting::new(store, Source::Environment("SNAPKIT_STORE")));
+            self.store = Some(Setting::new(
+                store,
+                Source::Environment("SNAPKIT_STORE".to_owned()),
+            ));
         }
         Ok(())
     }
 
-    /// Takes credentials from the variables that the vendors' own tools read, for a store of theirs.
+    /// Takes the variables that the vendor's own tools read, for a store of that vendor.
     fn apply_cloud_environment(&mut self, environment: &Environment) -> Result<(), ConfigError> {
-        let scheme = match &self.store {
-            Some(store) => store.value.split("://").next().unwrap_or_default(),
-            None => return Ok(()),
+        let Some(store) = &self.store else {
+            return Ok(());
         };
-        let of_scheme = CLOUD_VARIABLES.iter().filter(|(of, ..)| *of == scheme);
-        let mut found = Vec::new();
-        for (_, variable, option) in of_scheme {
+        let scheme = store.value.split("://").next().unwrap_or_default();
+        let Some((_, prefix)) = CLOUD_PREFIXES.iter().find(|(of, _)| *of == scheme) else {
+            return Ok(());
+        };
+        for variable in environment.0.keys() {
+            let Some(option) = variable.strip_prefix(prefix) else {
+                continue;
+            };
             if let Some(value) = environment.text(variable)? {
-                let setting = Setting::new(StoreOption(value), Source::Environment(variable));
-                found.push(((*option).to_owned(), setting));
+                let source = Source::Environment(variable.clone());
+                let option = option.to_ascii_lowercase();
+                (self.store_options).insert(option, Setting::new(StoreOption(value), source));
             }
         }
-        self.store_options.extend(found);
         Ok(())
     }
 
@@ -244,35 +253,39 @@ impl Config {
         self.home.value.join("trust")
     }
 
-    /// The store options as plain text, for opening the store.
-    pub fn store_option_values(&self) -> impl Iterator<Item = (&str, &str)> {
-        (self.store_options.iter()).map(|(name, option)| (name.as_str(), option.value.0.as_str()))
+    /// How to open the store: options of the file as settings, those of the environment as such.
+    pub fn open_options(&self) -> OpenOptions {
+        let mut options = OpenOptions::default();
+        for (name, option) in &self.store_options {
+            let value = option.value.0.clone();
+            match &option.source {
+                Source::Environment(variable) => {
+                    options.environment.push((variable.clone(), value))
+                }
+                _ => options.settings.push((name.clone(), value)),
+            }
+        }
+        options
     }
 }
 
-/// Scheme, variable and the store option it sets. A later line wins over an earlier one.
-const CLOUD_VARIABLES: &[(&str, &str, &str)] = &[
-    ("s3", "AWS_ACCESS_KEY_ID", "access_key_id"),
-    ("s3", "AWS_SECRET_ACCESS_KEY", "secret_access_key"),
-    ("s3", "AWS_SESSION_TOKEN", "session_token"),
-    ("s3", "AWS_DEFAULT_REGION", "region"),
-    ("s3", "AWS_REGION", "region"),
-    ("s3", "AWS_ENDPOINT_URL", "endpoint"),
-    ("s3", "AWS_ENDPOINT_URL_S3", "endpoint"),
-    ("az", "AZURE_STORAGE_ACCOUNT_NAME", "account_name"),
-    ("az", "AZURE_STORAGE_ACCOUNT_KEY", "account_key"),
-    ("az", "AZURE_STORAGE_SAS_TOKEN", "sas_token"),
-    ("gs", "GOOGLE_APPLICATION_CREDENTIALS", "service_account"),
-];
+/// The scheme of a cloud store and what its vendor's variables start with.
+const CLOUD_PREFIXES: &[(&str, &str)] =
+    &[("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", "AZURE_STORAGE_")];
 
 /// Store options whose values may be shown; every other value is treated as a secret.
 const PUBLIC_STORE_OPTIONS: &[&str] = &[
     "access_key_id",
     "account_name",
     "allow_http",
+    "application_credentials",
+    "default_region",
     "endpoint",
+    "endpoint_url",
     "region",
-    "service_account",
+    "skip_signature",
+    "use_emulator",
+    "use_instance_credentials",
     "virtual_hosted_style_request",
 ];
 
@@ -353,15 +366,15 @@ impl Environment {
 
     fn setting_path(&self, variable: &'static str) -> Option<Setting<PathBuf>> {
         let path = self.path(variable)?;
-        Some(Setting::new(path, Source::Environment(variable)))
+        Some(Setting::new(path, Source::Environment(variable.to_owned())))
     }
 
-    fn text(&self, variable: &'static str) -> Result<Option<String>, ConfigError> {
+    fn text(&self, variable: &str) -> Result<Option<String>, ConfigError> {
         match self.0.get(variable) {
             None => Ok(None),
             Some(value) => match value.to_str() {
                 Some(text) => Ok(Some(text.to_owned())),
-                None => Err(ConfigError::NotText(variable)),
+                None => Err(ConfigError::NotText(variable.to_owned())),
             },
         }
     }
@@ -372,7 +385,7 @@ impl Environment {
         match base {
             Some(base) => Some(Setting::new(
                 base.join("snapkit"),
-                Source::Environment(variable),
+                Source::Environment(variable.to_owned()),
             )),
             None => {
                 let home = self.path("HOME").filter(|path| path.is_absolute())?;

@@ -12,6 +12,7 @@ use manifests::refusal::{Refusal, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancelled;
 use snapkit::config::ConfigError;
+use snapkit::store::OpenError;
 
 use super::output::Output;
 
@@ -104,7 +105,15 @@ fn classify(error: &(dyn Error + 'static)) -> (Exit, Option<String>) {
             let exit = Exit(refusal.class().exit_code());
             return (exit, Some(refusal.hint().to_owned()));
         }
-        if cause.is::<ConfigError>() {
+        let unusable_address = matches!(
+            cause.downcast_ref(),
+            Some(
+                OpenError::Address { .. }
+                    | OpenError::Credentials { .. }
+                    | OpenError::Setting { .. }
+            )
+        );
+        if unusable_address || cause.is::<ConfigError>() {
             return (Exit(exit::USAGE), None);
         }
         if cause.is::<Cancelled>() {

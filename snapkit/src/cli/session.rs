@@ -6,6 +6,7 @@ use std::sync::Arc;
 use snapkit::cancel::Cancel;
 use snapkit::config::{Config, Environment, Flags};
 use snapkit::progress::Progress;
+use snapkit::store::{self, Store};
 
 use super::GlobalArgs;
 use super::exit_code::CliError;
@@ -60,6 +61,12 @@ impl<'a> Session<'a> {
                 "give --store DIR-OR-URL, set SNAPKIT_STORE, or put `store = \"…\"` into snapkit.toml",
             )),
         }
+    }
+
+    /// Opens the store that was named; nothing is read from it yet.
+    pub(super) fn open_store(&self) -> Result<Arc<dyn Store>, CliError> {
+        let store = store::open(self.store_location()?, &self.config.open_options())?;
+        Ok(store)
     }
 
     /// New counters for an operation, shown until the reporter is dropped.

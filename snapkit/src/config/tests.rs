@@ -108,7 +108,10 @@ fn relative_paths_and_secrets_lie_beside_the_file() {
         at.join("backups").to_str().unwrap()
     );
     assert_eq!(config.home.value, at.join("h"));
-    let options: Vec<_> = config.store_option_values().collect();
+    let settings = config.open_options().settings;
+    let options: Vec<_> = (settings.iter())
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(
         options,
         [("allow_http", "true"), ("secret_access_key", "hush")]
@@ -119,18 +122,25 @@ fn relative_paths_and_secrets_lie_beside_the_file() {
 }
 
 #[test]
-fn cloud_variables_count_only_for_a_store_of_that_cloud() {
+fn cloud_variables_win_over_the_file_and_count_only_for_a_store_of_that_cloud() {
     let directory = tempfile::tempdir().unwrap();
-    let region = |store: &str| {
+    fs::write(
+        directory.path().join(FILE_NAME),
+        "[store_options]\nregion = \"file\"\n",
+    )
+    .unwrap();
+    let options = |store: &str| {
         let variables = [("AWS_REGION", "r1"), ("SNAPKIT_STORE", store)];
         let config = load(directory.path(), &variables, &Flags::default()).unwrap();
-        config
-            .store_options
-            .get("region")
-            .map(|option| option.value.0.clone())
+        let options = config.open_options();
+        (options.settings, options.environment)
     };
-    assert_eq!(region("s3://bucket/prefix"), Some("r1".to_owned()));
-    assert_eq!(region("/srv/store"), None);
+    let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    assert_eq!(
+        options("s3://bucket/prefix"),
+        (vec![], pair("AWS_REGION", "r1"))
+    );
+    assert_eq!(options("/srv/store"), (pair("region", "file"), vec![]));
 }
 
 #[test]
