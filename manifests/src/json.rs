@@ -237,3 +237,103 @@ impl<'de> de::Deserializer<'de> for Tree {
         unit_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        seq: u64,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        inner: Vec<Inner>,
+        #[serde(default)]
+        ext: serde_json::Map<String, serde_json::Value>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        bytes: u32,
+    }
+
+    fn parse(text: impl AsRef<[u8]>) -> Result<Sample, Class> {
+        let tree = Tree::read(text.as_ref(), 1000, "sample").map_err(|refusal| refusal.class())?;
+        tree.into_typed("sample").map_err(|refusal| refusal.class())
+    }
+
+    #[test]
+    fn what_the_format_names_is_read() {
+        let sample = parse(
+            r#" {"seq":9007199254740991,"name":"a","inner":[{"bytes":4294967295}],"ext":{"x":[true,null,-1]}} "#,
+        );
+        let sample = sample.unwrap();
+        assert_eq!(
+            (sample.seq, sample.name.as_deref()),
+            ((1 << 53) - 1, Some("a"))
+        );
+        assert_eq!(sample.inner, [Inner { bytes: u32::MAX }]);
+        assert_eq!(sample.ext.len(), 1);
+        assert_eq!(parse(r#"{"seq":0}"#).map(|sample| sample.seq), Ok(0));
+    }
+
+    #[test]
+    fn everything_on_which_parsers_disagree_is_refused() {
+        for text in [
+            "",
+            "{}",
+            "[0]",
+            r#"{"seq":1,"seq":2}"#,
+            r#"{"seq":1,"s\u0065q":2}"#,
+            r#"{"seq":1,"Seq":2}"#,
+            r#"{"seq":1,"other":2}"#,
+            r#"{"seq":9007199254740992}"#,
+            r#"{"seq":18446744073709551617}"#,
+            r#"{"seq":-1}"#,
+            r#"{"seq":-0}"#,
+            r#"{"seq":1.0}"#,
+            r#"{"seq":1e3}"#,
+            r#"{"seq":NaN}"#,
+            r#"{"seq":01}"#,
+            r#"{"seq":"1"}"#,
+            r#"{"seq":null}"#,
+            r#"{"seq":1,"name":null}"#,
+            r#"{"seq":1,"inner":[[1]]}"#,
+            r#"{"seq":1,"inner":[{"bytes":4294967296}]}"#,
+            r#"{"seq":1,"inner":{"0":{"bytes":1}}}"#,
+            r#"{"seq":1} x"#,
+            r#"{"seq":1}{"seq":1}"#,
+            r#"{"seq":1,}"#,
+            r#"{'seq':1}"#,
+            "{\"seq\":1}\u{0}",
+            "\u{feff}{\"seq\":1}",
+            r#"{"seq":1,"name":"\ud800"}"#,
+            r#"{"seq":1,"ext":{"a":1,"a":2}}"#,
+            r#"{"seq":1,"ext":{"a":[{"b":1.5}]}}"#,
+            r#"{"seq":1,"ext":{"a":-9007199254740992}}"#,
+            r#"{"seq":1,"ext":[]}"#,
+        ] {
+            assert_eq!(parse(text), Err(Class::Json), "{text}");
+        }
+        assert_eq!(parse(b"{\"seq\":1,\"name\":\"\xff\"}"), Err(Class::Json));
+    }
+
+    #[test]
+    fn nesting_is_refused_beyond_the_cap_and_never_overflows_the_stack() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let read = |text: &str| Tree::read(text.as_bytes(), 1 << 20, "sample").is_ok();
+        assert!(read(&nested(DEPTH_CAP)));
+        assert!(!read(&nested(DEPTH_CAP + 1)));
+        assert!(!read(&"[".repeat(100_000)));
+    }
+
+    #[test]
+    fn the_cap_is_checked_before_parsing() {
+        assert_eq!(parse("x".repeat(1001)), Err(Class::TooBig));
+    }
+}

@@ -31,6 +31,8 @@ pub mod chain;
 pub mod digest;
 pub mod document;
 pub mod envelope;
+#[cfg(test)]
+mod fixture;
 pub mod json;
 pub mod keys;
 pub mod log;

@@ -1,0 +1,194 @@
+//! A small chain with fixed keys, times and nonces, from which every test here starts.
+
+use jiff::Timestamp;
+
+use crate::chain::{self, Head};
+use crate::digest::Digest;
+use crate::document::genesis::{self, Cutter, Genesis, Protection};
+use crate::document::record::{self, Body, Header, Nonce, Record, Void, Writer};
+use crate::document::root::{self, Root, RootDocument};
+use crate::document::snapshot::{self, ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
+use crate::envelope;
+use crate::keys::{SecretKey, Signer};
+
+/// The key of the seed that is 32 times this byte.
+pub(crate) fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+/// Roles root and release.
+pub(crate) fn owner() -> SecretKey {
+    key(1)
+}
+
+/// All other roles.
+pub(crate) fn node() -> SecretKey {
+    key(2)
+}
+
+/// In no root.
+pub(crate) fn stranger() -> SecretKey {
+    key(9)
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub(crate) fn root_document() -> RootDocument {
+    let (issued, expires) = (at("2026-11-20T12:00:00Z"), at("2027-11-20T12:00:00Z"));
+    RootDocument::first(&owner().public(), &node().public(), issued, expires)
+}
+
+/// Signs text that need not be what a writer of this crate would write.
+pub(crate) fn sign(payload_type: &str, payload: &str, keys: &[&SecretKey]) -> Vec<u8> {
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| *key as &dyn Signer).collect();
+    envelope::sign(payload_type, payload.as_bytes(), &signers).unwrap()
+}
+
+pub(crate) fn root_payload() -> String {
+    String::from_utf8(root_document().payload().unwrap()).unwrap()
+}
+
+pub(crate) fn root_bytes() -> Vec<u8> {
+    sign(root::PAYLOAD_TYPE, &root_payload(), &[&owner()])
+}
+
+pub(crate) fn pin() -> Digest {
+    Digest::sha256(root_payload().as_bytes())
+}
+
+pub(crate) fn root_one() -> Root {
+    Root::parse_first(&root_bytes(), &pin()).unwrap()
+}
+
+pub(crate) fn writer(key: &SecretKey) -> Writer {
+    Writer {
+        key: key.public().id(),
+        node: "node-a".into(),
+        tool: "snapkit 0.1.0".into(),
+    }
+}
+
+pub(crate) fn genesis_body() -> Genesis {
+    let cutter = Cutter {
+        name: "fastcdc-2020".into(),
+        min: 16384,
+        average: 65536,
+        max: 262144,
+    };
+    Genesis {
+        root: pin(),
+        cutter,
+        protection: Protection::default(),
+    }
+}
+
+pub(crate) fn genesis_payload() -> String {
+    let header = Header::genesis(at("2026-11-20T12:00:01Z"), Nonce([0; 16]), writer(&owner()));
+    text(&header, &Body::Genesis(genesis_body()))
+}
+
+pub(crate) fn genesis_bytes() -> Vec<u8> {
+    sign(genesis::PAYLOAD_TYPE, &genesis_payload(), &[&owner()])
+}
+
+pub(crate) fn first() -> (Record, Head) {
+    chain::first(&genesis_bytes(), &pin(), &root_one()).unwrap()
+}
+
+fn name(text: &str) -> Digest {
+    Digest::sha256(text.as_bytes())
+}
+
+fn chunk_ref(text: &str) -> ChunkRef {
+    ChunkRef {
+        chunk: name(text),
+        bytes: 300,
+        pack: name("pack"),
+        pack_bytes: 5000,
+        table_bytes: 200,
+        frame: 1,
+        offset: 40,
+    }
+}
+
+fn tree(name_: &str) -> Tree {
+    Tree {
+        name: name_.into(),
+        path: format!("/srv/{name_}"),
+        content_digest: name("content"),
+        full_digest: name("full"),
+        entries: 3,
+        files: 2,
+        bytes: 700,
+        index: chunk_ref(name_),
+    }
+}
+
+pub(crate) fn snapshot_body() -> Snapshot {
+    let last = vec![PackRef {
+        id: name("pack"),
+        bytes: 5000,
+        table_bytes: 200,
+    }];
+    Snapshot {
+        public: Public {
+            complete: true,
+            trees: 2,
+            entries: 6,
+            files: 4,
+            bytes: 1400,
+            torn: 0,
+            unreadable: 0,
+            packs: Packs {
+                count: 2,
+                bytes: 9000,
+                list: vec![chunk_ref("list")],
+                last,
+            },
+        },
+        private: Private {
+            started: at("2026-11-20T12:00:02.5Z"),
+            finished: at("2026-11-20T12:00:03Z"),
+            content_digest: name("all content"),
+            full_digest: name("all"),
+            trees: vec![tree("config"), tree("state")],
+        },
+    }
+}
+
+pub(crate) fn text(header: &Header, body: &Body) -> String {
+    String::from_utf8(record::payload(header, body).unwrap().1).unwrap()
+}
+
+/// The header of the record after `head` and these void slots, made by the node.
+pub(crate) fn header_after(head: &Head, voids: &[Void]) -> Header {
+    let seq = head.seq + 1 + voids.len() as u64;
+    let time = at("2026-11-20T12:00:00Z") + jiff::SignedDuration::from_secs(60 * seq as i64);
+    head.next_header(voids, time, Nonce([seq as u8; 16]), writer(&node()))
+        .unwrap()
+}
+
+/// The payload of a snapshot after `head` and these void slots.
+pub(crate) fn snapshot_payload(head: &Head, voids: &[Void]) -> String {
+    text(
+        &header_after(head, voids),
+        &Body::Snapshot(Box::new(snapshot_body())),
+    )
+}
+
+/// A snapshot after `head` and these void slots, signed by the node.
+pub(crate) fn snapshot_bytes(head: &Head, voids: &[Void]) -> Vec<u8> {
+    sign(
+        snapshot::PAYLOAD_TYPE,
+        &snapshot_payload(head, voids),
+        &[&node()],
+    )
+}
+
+/// The same text with the one occurrence of `from` replaced.
+pub(crate) fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "`{from}` once in {text}");
+    text.replace(from, to)
+}
