@@ -5,13 +5,17 @@
 //! at most one succeeds. [`probe`] proves whether a given store keeps them.
 //! Layout and commit protocol: `docs/format/store.md`. Layer: below everything else, it knows no format.
 
+pub mod conformance;
+pub mod counting;
 mod error;
+pub mod faulty;
 mod http;
 mod http_cache;
 mod object;
 mod object_error;
 mod open;
 mod pace;
+pub mod probe;
 mod runtime;
 mod settings;
 

@@ -191,6 +191,7 @@ impl Translate<'_> {
             Some(416) => self.short(0),
             Some(408 | 429 | 500..) => self.transient(error.into()),
             Some(_) => self.other(error.into()),
+            None if says(&error, "Wanted range starting at") => self.short(0),
             None if says(&error, "non-partial response") => {
                 self.unsupported("serve a part of an object")
             }

@@ -56,14 +56,18 @@ impl Settings {
             .iter()
             .filter(|(name, _)| name.starts_with(env_prefix));
         let mut values = BTreeMap::new();
-        for (name, value) in from_environment.chain(explicit) {
-            let name = short_name(cloud, name);
-            if value.is_empty() {
-                values.remove(&name);
-            } else {
-                values.insert(name, value.clone());
-            }
+        for (name, value) in from_environment {
+            values.insert(short_name(cloud, name), value.clone());
         }
+        for (name, value) in explicit {
+            let name = short_name(cloud, name);
+            if name == "endpoint" {
+                // The library below prefers this one, wherever it comes from.
+                values.remove("endpoint_url_s3");
+            }
+            values.insert(name, value.clone());
+        }
+        values.retain(|_, value| !value.is_empty());
         Self {
             values,
             cloud,
@@ -142,7 +146,12 @@ fn short_name(cloud: Cloud, name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let without = |prefix: &str| name.strip_prefix(prefix).unwrap_or(&name).to_owned();
     match cloud {
-        Cloud::S3 => without("aws_"),
+        Cloud::S3 => match without("aws_").as_str() {
+            "endpoint_url" => "endpoint",
+            "token" => "session_token",
+            other => other,
+        }
+        .to_owned(),
         Cloud::Gcs => without("google_"),
         Cloud::Azure => {
             let short = without("azure_");
