@@ -1,1 +1,10 @@
 //! The snapkit engine: directories in, a signed chain of snapshots in an object store, and back.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod chunk;
+pub mod digest;
+pub mod entry;
+pub mod id;
+pub mod pack;
+pub mod segment;
+pub mod tree;
