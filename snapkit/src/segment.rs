@@ -143,6 +143,8 @@ pub fn write(
 pub struct Segment {
     file: File,
     packs: Vec<PackInfo>,
+    /// Numbers of packs are below this.
+    pack_count: u32,
     fan: Vec<u32>,
     fan_bits: u32,
     rows: u64,
@@ -195,7 +197,15 @@ impl Segment {
         if !fan.is_sorted() || u64::from(fan[fan_len - 1]) != rows {
             return Err(SegmentError::Damaged("its fan-out does not match its rows".to_owned()));
         }
-        Ok(Self { file, packs, fan, fan_bits, rows, rows_at })
+        Ok(Self { file, packs, pack_count: pack_count as u32, fan, fan_bits, rows, rows_at })
+    }
+
+    /// Opens a table of a run whose packs have no names yet: places hold numbers that only the run knows.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub fn open_unnamed(file: File) -> Result<Self, SegmentError> {
+        Self::open(file).map(|segment| Self { pack_count: u32::MAX, ..segment })
     }
 
     /// Checks everything [`Segment::open`] leaves out: every row, their order, packs and fan-out.
@@ -210,7 +220,7 @@ impl Segment {
                 let b = bucket(&row.chunk, self.fan_bits) as usize;
                 (self.fan[b] as usize..self.fan[b + 1] as usize).contains(&i)
             };
-            if before.is_some_and(|b| b >= row.chunk) || row.place.pack as usize >= self.packs.len() || !in_bucket {
+            if before.is_some_and(|b| b >= row.chunk) || row.place.pack >= self.pack_count || !in_bucket {
                 return Err(SegmentError::Damaged(format!("row {i} is out of order or names no pack")));
             }
             before = Some(row.chunk);
@@ -242,7 +252,7 @@ impl Segment {
             let rows = &mut buffer[..n as usize * ROW_BYTES];
             self.file.read_exact_at(rows, self.rows_at + at * ROW_BYTES as u64)?;
             if let Some(row) = rows.chunks_exact(ROW_BYTES).find(|row| row[..32] == chunk.0) {
-                let row = decode_row(row).filter(|row| (row.place.pack as usize) < self.packs.len());
+                let row = decode_row(row).filter(|row| row.place.pack < self.pack_count);
                 return Ok(row.map(|row| row.place));
             }
             at += n;

@@ -166,13 +166,32 @@ pub fn encode_child(out: &mut Vec<u8>, number: Number<'_>, child: &Child) {
 /// [`CodecError::Lengths`] when it is longer than the format allows; `out` is as before then.
 pub fn encode_entry(out: &mut Vec<u8>, number: Number<'_>, entry: &Entry) -> Result<(), CodecError> {
     let start = out.len();
-    push_entry(&mut Encoder::new(&mut *out), number, entry).expect("memory takes every byte");
+    encode_entry_of_any_length(out, number, entry);
     if out.len() - start > MAX_ENTRY_BYTES {
         let why = format!("its entry has {} bytes, at most {MAX_ENTRY_BYTES} can be stored", out.len() - start);
         out.truncate(start);
         return Err(CodecError::Lengths { path: path::printable(&entry.path), why });
     }
     Ok(())
+}
+
+/// Appends one entry for this run's own use, where no limit holds.
+pub fn encode_entry_of_any_length(out: &mut Vec<u8>, number: Number<'_>, entry: &Entry) {
+    push_entry(&mut Encoder::new(out), number, entry).expect("memory takes every byte");
+}
+
+/// Decodes what [`encode_entry_of_any_length`] encoded with pack numbers as they are.
+///
+/// # Errors
+/// [`CodecError`] when the bytes are not that.
+pub fn decode_entry_of_any_length(bytes: &[u8]) -> Result<Entry, CodecError> {
+    decode_entry(&mut Decoder::new(bytes), &Packs { number: &Some, most_chunks: u64::MAX })
+}
+
+/// What an entry is decoded with: the packs of its header, and how long its own list may be.
+struct Packs<'a> {
+    number: &'a dyn Fn(u32) -> Option<u32>,
+    most_chunks: u64,
 }
 
 fn push_entry(e: &mut Cbor<'_>, number: Number<'_>, entry: &Entry) -> EncodeResult {
@@ -302,7 +321,7 @@ fn decode_names(d: &mut Decoder<'_>) -> Result<std::collections::BTreeMap<u32, V
         .collect()
 }
 
-fn decode_ref(d: &mut Decoder<'_>, map: &[u32], content: Option<&ContentHash>) -> Result<ChunkRef, CodecError> {
+fn decode_ref(d: &mut Decoder<'_>, packs: &Packs<'_>, content: Option<&ContentHash>) -> Result<ChunkRef, CodecError> {
     array_of(d, 5)?;
     let chunk = match (d.datatype()?, content) {
         (Type::Null, Some(content)) => {
@@ -312,13 +331,13 @@ fn decode_ref(d: &mut Decoder<'_>, map: &[u32], content: Option<&ContentHash>) -
         _ => ChunkId(fixed(d)?),
     };
     let (bytes, pack, frame, offset) = (d.u32()?, d.u32()?, d.u16()?, d.u32()?);
-    let Some(pack) = map.get(pack as usize) else {
-        return malformed(format!("chunk {chunk} in pack number {pack}, the header lists {}", map.len()));
+    let Some(pack) = (packs.number)(pack) else {
+        return malformed(format!("chunk {chunk} in pack number {pack}, which the header does not list"));
     };
     if bytes == 0 || u64::from(offset) + u64::from(bytes) > u64::from(crate::pack::MAX_RAW_BYTES) {
         return malformed(format!("chunk {chunk} of {bytes} bytes at offset {offset} of a frame"));
     }
-    Ok(ChunkRef { chunk, bytes, pack: *pack, frame, offset })
+    Ok(ChunkRef { chunk, bytes, pack, frame, offset })
 }
 
 /// Adds the packs of a header to `packs` and gives their indexes by position.
@@ -342,11 +361,12 @@ pub fn decode_leaf(
         return malformed(format!("an index of level {} where a leaf is due", header.level));
     }
     let map = adopt(&header, packs);
+    let local = Packs { number: &|n| map.get(n as usize).copied(), most_chunks: MAX_INLINE as u64 };
     names.users.append(&mut header.names.users);
     names.groups.append(&mut header.names.groups);
     while d.position() < bytes.len() {
         let start = d.position();
-        let entry = decode_entry(&mut d, &map)?;
+        let entry = decode_entry(&mut d, &local)?;
         if d.position() - start > MAX_ENTRY_BYTES {
             return malformed(format!("an entry of {} bytes", d.position() - start));
         }
@@ -366,6 +386,7 @@ pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) ->
         return malformed(format!("an index of level {} where {level:?} is due", header.level));
     }
     let map = adopt(&header, packs);
+    let local = Packs { number: &|n| map.get(n as usize).copied(), most_chunks: 0 };
     let mut children: Vec<Child> = Vec::new();
     while d.position() < bytes.len() {
         array_of(&mut d, 3)?;
@@ -374,7 +395,7 @@ pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) ->
         if children.last().is_some_and(|last| path::compare(&last.first, &first).is_ge()) {
             return malformed(format!("index entries out of order at {}", path::printable(&first)));
         }
-        let chunk = decode_ref(&mut d, &map, None)?;
+        let chunk = decode_ref(&mut d, &local, None)?;
         children.push(Child { first, chunk, entries: d.u64()? });
     }
     if children.is_empty() {
@@ -394,9 +415,10 @@ pub fn decode_refs(bytes: &[u8], packs: &mut PackSet) -> Result<Vec<ChunkRef>, C
         return malformed("an index where a chunk list is due");
     }
     let map = adopt(&header, packs);
+    let local = Packs { number: &|n| map.get(n as usize).copied(), most_chunks: 0 };
     let mut refs = Vec::new();
     while d.position() < bytes.len() {
-        refs.push(decode_ref(&mut d, &map, None)?);
+        refs.push(decode_ref(&mut d, &local, None)?);
     }
     Ok(refs)
 }
@@ -422,7 +444,7 @@ struct Fields {
     torn: bool,
 }
 
-fn decode_entry(d: &mut Decoder<'_>, map: &[u32]) -> Result<Entry, CodecError> {
+fn decode_entry(d: &mut Decoder<'_>, packs: &Packs<'_>) -> Result<Entry, CodecError> {
     let mut f = Fields::default();
     let mut before = None;
     for _ in 0..definite(d.map()?)? {
@@ -438,15 +460,15 @@ fn decode_entry(d: &mut Decoder<'_>, map: &[u32]) -> Result<Entry, CodecError> {
             8 => f.content = Some(ContentHash(fixed(d)?)),
             9 => {
                 let n = definite(d.array()?)?;
-                if n > MAX_INLINE as u64 {
+                if n > packs.most_chunks {
                     return malformed(format!("{n} chunks in one entry"));
                 }
                 let content = f.content;
-                let list = (0..n).map(|_| decode_ref(d, map, content.as_ref())).collect::<Result<_, _>>()?;
+                let list = (0..n).map(|_| decode_ref(d, packs, content.as_ref())).collect::<Result<_, _>>()?;
                 f.chunks = Some(ChunkList::Inline(list));
             }
             10 => {
-                let list = (0..definite(d.array()?)?).map(|_| decode_ref(d, map, None)).collect::<Result<_, _>>()?;
+                let list = (0..definite(d.array()?)?).map(|_| decode_ref(d, packs, None)).collect::<Result<_, _>>()?;
                 if f.chunks.replace(ChunkList::Stored(list)).is_some() {
                     return malformed("an entry with both lists of chunks");
                 }

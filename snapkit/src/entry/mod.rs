@@ -6,8 +6,8 @@ mod codec;
 mod path;
 
 pub use codec::{
-    Child, CodecError, Header, LocalPacks, decode_children, decode_leaf, decode_refs, encode_child, encode_entry,
-    encode_header, encode_ref,
+    Child, CodecError, Header, LocalPacks, Number, decode_children, decode_entry_of_any_length, decode_leaf,
+    decode_refs, encode_child, encode_entry, encode_entry_of_any_length, encode_header, encode_ref,
 };
 pub use path::{PathError, check as check_path, compare as compare_paths, join, parent, printable};
 
@@ -173,29 +173,50 @@ pub fn group_of(path: &[u8]) -> [u8; 16] {
 /// The packs that references at hand point to; grows, never shrinks.
 #[derive(Clone, Debug, Default)]
 pub struct PackSet {
-    infos: Vec<PackInfo>,
+    infos: Vec<Option<PackInfo>>,
     by_id: HashMap<PackId, u32>,
 }
 
 impl PackSet {
     /// Index of `pack`, added if it is new.
     pub fn index(&mut self, pack: PackInfo) -> u32 {
-        let next = u32::try_from(self.infos.len()).expect("fewer than 2^32 packs");
+        let next = self.next();
         let index = *self.by_id.entry(pack.id).or_insert(next);
         if index == next {
-            self.infos.push(pack);
+            self.infos.push(Some(pack));
         }
         index
     }
 
-    /// The pack with an index.
-    pub fn get(&self, index: u32) -> PackInfo {
-        self.infos[index as usize]
+    fn next(&self) -> u32 {
+        u32::try_from(self.infos.len()).expect("fewer than 2^32 packs")
     }
 
-    /// All packs by index.
-    pub fn all(&self) -> &[PackInfo] {
-        &self.infos
+    /// Index for a pack that is still being written and has no name yet.
+    pub fn reserve(&mut self) -> u32 {
+        self.infos.push(None);
+        self.next() - 1
+    }
+
+    /// Names a reserved pack.
+    pub fn resolve(&mut self, index: u32, pack: PackInfo) {
+        self.infos[index as usize] = Some(pack);
+        self.by_id.insert(pack.id, index);
+    }
+
+    /// The pack with an index. Asking for one that is still being written is a bug and panics.
+    pub fn get(&self, index: u32) -> PackInfo {
+        self.infos[index as usize].expect("a pack is closed before it is referred to")
+    }
+
+    /// Number of packs, reserved ones included.
+    pub fn len(&self) -> usize {
+        self.infos.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.infos.is_empty()
     }
 }
 
