@@ -1,9 +1,16 @@
 //! The snapkit engine: directories in, a signed chain of snapshots in an object store, and back.
-
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cancel;
+pub mod chunk;
 pub mod config;
+pub mod digest;
+pub mod entry;
+pub mod id;
 pub mod keyfile;
+pub mod pack;
 pub mod progress;
+pub mod scan;
+pub mod segment;
 pub mod store;
+pub mod tree;

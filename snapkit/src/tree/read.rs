@@ -1,0 +1,371 @@
+//! Reading a tree: from its top index chunk to the entries, in order and checked.
+
+use std::collections::HashSet;
+
+use crate::entry::{
+    Child, ChunkRef, CodecError, Entry, Kind, OwnerNames, PackSet, compare_paths, decode_children, decode_leaf, parent,
+    printable,
+};
+
+/// Where the bytes of chunks come from, verified by name.
+pub trait ChunkSource {
+    /// Why a chunk cannot be had.
+    type Error;
+
+    /// The raw bytes of a chunk that lies in the pack `packs.get(r.pack)`.
+    fn chunk(&mut self, r: &ChunkRef, packs: &PackSet) -> Result<Vec<u8>, Self::Error>;
+}
+
+/// Why a tree is refused. Its bytes hash to their names, so whoever signed the record wrote them so.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TreeError {
+    /// A chunk of the tree is not as the format says.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Paths are not strictly ascending.
+    #[error("{after} comes after {before}: paths of a tree ascend and none comes twice")]
+    Order {
+        /// The earlier path, printable.
+        before: String,
+        /// The later path, printable.
+        after: String,
+    },
+    /// The parent of an entry is no directory of the tree.
+    #[error("{path} has no directory above it in the tree")]
+    NoParent {
+        /// The entry, printable.
+        path: String,
+    },
+    /// The parent of an entry is a symlink or a file.
+    #[error("{path} lies below a {word}, not a directory")]
+    ParentKind {
+        /// The entry, printable.
+        path: String,
+        /// What the parent is.
+        word: &'static str,
+    },
+    /// The members of a hard-link group are not one file.
+    #[error("{path} belongs to a hard-link group whose first member is another file or comes later")]
+    Group {
+        /// The entry, printable.
+        path: String,
+    },
+    /// Counts of the index and of the leaves differ.
+    #[error("the index counts {expected} entries, the leaves hold {found}")]
+    Count {
+        /// What the index or the record says.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
+}
+
+/// Checks the rules that join entries: order, parents, groups.
+#[derive(Default)]
+struct Neighbours {
+    before: Option<Vec<u8>>,
+    /// Directories from the tree's own down to the last entry's parent, and what blocks the last entry if it is none.
+    open: Vec<(Vec<u8>, &'static str)>,
+    first_members: HashSet<[u8; 16]>,
+}
+
+impl Neighbours {
+    fn check(&mut self, entry: &Entry) -> Result<(), TreeError> {
+        let path = || printable(&entry.path);
+        if let Some(before) = &self.before {
+            if compare_paths(before, &entry.path).is_ge() {
+                return Err(TreeError::Order { before: printable(before), after: path() });
+            }
+        } else if !entry.path.is_empty() || !matches!(entry.kind, Kind::Directory) {
+            return Err(TreeError::NoParent { path: path() });
+        }
+        if let Some(parent) = parent(&entry.path) {
+            while self.open.last().is_some_and(|(open, _)| open != parent) {
+                self.open.pop();
+            }
+            match self.open.last() {
+                Some((_, "directory")) => {}
+                Some((_, word)) => return Err(TreeError::ParentKind { path: path(), word }),
+                None => return Err(TreeError::NoParent { path: path() }),
+            }
+        }
+        self.open.push((entry.path.clone(), entry.kind.word()));
+        if let Some(group) = entry.group {
+            if !entry.links_back() {
+                self.first_members.insert(group);
+            } else if !self.first_members.contains(&group) {
+                return Err(TreeError::Group { path: path() });
+            }
+        }
+        self.before = Some(entry.path.clone());
+        Ok(())
+    }
+}
+
+/// Goes through the leaves of a tree.
+pub struct TreeReader {
+    /// Chunks still to read, the next one last.
+    stack: Vec<(u32, ChunkRef, u64)>,
+    /// Index chunks and leaves below the top, by level.
+    neighbours: Neighbours,
+    expected: u64,
+    found: u64,
+}
+
+impl TreeReader {
+    /// A reader of the tree with this top index chunk and number of entries.
+    pub fn new(index: ChunkRef, entries: u64) -> Self {
+        Self { stack: vec![(u32::MAX, index, entries)], neighbours: Neighbours::default(), expected: entries, found: 0 }
+    }
+
+    /// The chunk references of the leaves still to read that are known, with their levels; for counting and presence.
+    pub fn pending(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.stack.iter().map(|(_, r, _)| r)
+    }
+
+    /// Reads the next leaf, checks its entries and gives them to `visit`. `false` at the end.
+    ///
+    /// # Errors
+    /// What the source reports, or [`TreeError`].
+    pub fn next_leaf<S: ChunkSource>(
+        &mut self,
+        source: &mut S,
+        packs: &mut PackSet,
+        names: &mut OwnerNames,
+        mut visit: impl FnMut(Entry),
+    ) -> Result<bool, S::Error>
+    where
+        S::Error: From<TreeError>,
+    {
+        while let Some((level, chunk, entries)) = self.stack.pop() {
+            let bytes = source.chunk(&chunk, packs)?;
+            if level > 0 {
+                self.push_children(&bytes, level, entries, packs)?;
+                continue;
+            }
+            let before = self.found;
+            let mut wrong = None;
+            decode_leaf(&bytes, packs, names, |entry| {
+                self.found += 1;
+                if wrong.is_none() {
+                    match self.neighbours.check(&entry) {
+                        Ok(()) => visit(entry),
+                        Err(error) => wrong = Some(error),
+                    }
+                }
+            })
+            .map_err(TreeError::from)?;
+            if let Some(error) = wrong {
+                return Err(error.into());
+            }
+            if self.found - before != entries {
+                return Err(TreeError::Count { expected: entries, found: self.found - before }.into());
+            }
+            return Ok(true);
+        }
+        if self.found != self.expected {
+            return Err(TreeError::Count { expected: self.expected, found: self.found }.into());
+        }
+        Ok(false)
+    }
+
+    fn push_children(&mut self, bytes: &[u8], level: u32, entries: u64, packs: &mut PackSet) -> Result<(), TreeError> {
+        let (level, children) = decode_children(bytes, (level != u32::MAX).then_some(level), packs)?;
+        let counted: u64 = children.iter().fold(0, |sum, child| sum.saturating_add(child.entries));
+        if counted != entries {
+            return Err(TreeError::Count { expected: entries, found: counted });
+        }
+        self.stack.extend(children.into_iter().rev().map(|child| (level - 1, child.chunk, child.entries)));
+        Ok(())
+    }
+
+    /// Leaves out everything that cannot hold `prefix` or what lies below it, so that one path costs one leaf.
+    ///
+    /// Entries of the leaves that are read come as they are; parents of `prefix` may be among those left out, so the
+    /// rules that join entries are not checked any more.
+    ///
+    /// # Errors
+    /// What the source reports, or [`TreeError`].
+    pub fn find<S: ChunkSource>(
+        index: ChunkRef,
+        prefix: &[u8],
+        source: &mut S,
+        packs: &mut PackSet,
+        names: &mut OwnerNames,
+        mut visit: impl FnMut(Entry),
+    ) -> Result<(), S::Error>
+    where
+        S::Error: From<TreeError>,
+    {
+        let mut stack = vec![(None, index)];
+        while let Some((level, chunk)) = stack.pop() {
+            let bytes = source.chunk(&chunk, packs)?;
+            if level == Some(0) {
+                let mut all = Vec::new();
+                decode_leaf(&bytes, packs, names, |entry| all.push(entry)).map_err(TreeError::from)?;
+                all.into_iter().filter(|entry| is_at_or_below(&entry.path, prefix)).for_each(&mut visit);
+                continue;
+            }
+            let (level, children) = decode_children(&bytes, level, packs).map_err(TreeError::from)?;
+            stack.extend(overlapping(&children, prefix).iter().rev().map(|child| (Some(level - 1), child.chunk)));
+        }
+        Ok(())
+    }
+}
+
+/// The children that can hold `prefix` or anything below it.
+fn overlapping<'a>(children: &'a [Child], prefix: &[u8]) -> &'a [Child] {
+    let from = children.partition_point(|child| compare_paths(&child.first, prefix).is_le()).saturating_sub(1);
+    let past = |child: &Child| compare_paths(&child.first, prefix).is_gt() && !is_at_or_below(&child.first, prefix);
+    let to = children.iter().position(past).unwrap_or(children.len());
+    &children[from..to.max(from)]
+}
+
+/// True for `directory` itself and everything in it; everything lies below the empty path.
+pub(super) fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
+    directory.is_empty()
+        || (path.starts_with(directory) && (path.len() == directory.len() || path[directory.len()] == b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::{ChunkSink, TreeBuilder, TreeRoot};
+    use super::*;
+    use crate::id::{ChunkId, PackId};
+    use crate::pack::PackInfo;
+    use std::sync::{Mutex, MutexGuard};
+
+    /// Chunks in memory, one pack each time it is closed.
+    #[derive(Default)]
+    struct Memory {
+        chunks: Vec<Vec<u8>>,
+        packs: Mutex<PackSet>,
+    }
+
+    impl ChunkSink for Memory {
+        type Error = TreeError;
+
+        fn store(&mut self, bytes: &[u8]) -> Result<ChunkRef, TreeError> {
+            let pack =
+                self.packs.lock().unwrap().index(PackInfo { id: PackId([1; 32]), pack_bytes: 900, table_bytes: 120 });
+            self.chunks.push(bytes.to_vec());
+            Ok(ChunkRef {
+                chunk: ChunkId::of(bytes),
+                bytes: bytes.len() as u32,
+                pack,
+                frame: 0,
+                offset: self.chunks.len() as u32 - 1,
+            })
+        }
+
+        fn close(&mut self) -> Result<(), TreeError> {
+            Ok(())
+        }
+
+        fn packs(&self) -> MutexGuard<'_, PackSet> {
+            self.packs.lock().unwrap()
+        }
+    }
+
+    impl ChunkSource for Memory {
+        type Error = TreeError;
+
+        fn chunk(&mut self, r: &ChunkRef, _: &PackSet) -> Result<Vec<u8>, TreeError> {
+            Ok(self.chunks[r.offset as usize].clone())
+        }
+    }
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        let mode = if matches!(kind, Kind::Symlink { .. }) { 0 } else { 0o755 };
+        Entry {
+            path: path.into(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime_s: 0,
+            mtime_ns: 0,
+            xattrs: vec![],
+            group: None,
+            torn: false,
+        }
+    }
+
+    fn build(entries: &[Entry]) -> (Memory, TreeRoot) {
+        let mut memory = Memory::default();
+        let mut builder = TreeBuilder::default();
+        entries.iter().for_each(|e| builder.push(e, &OwnerNames::default(), &mut memory).unwrap());
+        let root = builder.finish(&mut memory).unwrap();
+        (memory, root)
+    }
+
+    fn read(memory: &mut Memory, root: TreeRoot) -> Result<Vec<Entry>, TreeError> {
+        let (mut all, mut packs, mut names) = (Vec::new(), memory.packs().clone(), OwnerNames::default());
+        let mut reader = TreeReader::new(root.index, root.entries);
+        while reader.next_leaf(memory, &mut packs, &mut names, |e| all.push(e))? {}
+        Ok(all)
+    }
+
+    fn many(n: usize) -> Vec<Entry> {
+        let mut entries = vec![entry("", Kind::Directory), entry("d", Kind::Directory)];
+        entries.extend((0..n).map(|i| entry(&format!("d/{i:06}"), Kind::empty_file())));
+        entries.push(entry("d0", Kind::empty_file()));
+        entries
+    }
+
+    #[test]
+    fn entries_come_back_in_order_over_many_leaves() {
+        let entries = many(20_000);
+        let (mut memory, root) = build(&entries);
+        assert!(memory.chunks.len() > 10, "{} chunks", memory.chunks.len());
+        assert_eq!(root.entries, 20_003);
+        assert!(read(&mut memory, root).unwrap() == entries);
+    }
+
+    #[test]
+    fn one_path_reads_one_leaf_of_many() {
+        let (mut memory, root) = build(&many(20_000));
+        let (mut found, mut packs) = (Vec::new(), memory.packs().clone());
+        TreeReader::find(root.index, b"d/012345", &mut memory, &mut packs, &mut OwnerNames::default(), |e| {
+            found.push(e.path)
+        })
+        .unwrap();
+        assert_eq!(found, [b"d/012345"]);
+        found.clear();
+        TreeReader::find(root.index, b"d", &mut memory, &mut packs, &mut OwnerNames::default(), |e| found.push(e.path))
+            .unwrap();
+        assert_eq!(found.len(), 20_001);
+    }
+
+    #[test]
+    fn a_change_leaves_most_leaves_as_they_were() {
+        let mut entries = many(20_000);
+        let (a, _) = build(&entries);
+        entries.remove(777);
+        let (b, _) = build(&entries);
+        let names = |m: &Memory| m.chunks.iter().map(|c| ChunkId::of(c)).collect::<HashSet<_>>();
+        assert!(names(&b).difference(&names(&a)).count() <= 3);
+    }
+
+    #[test]
+    fn duplicate_unsorted_and_orphaned_entries_are_refused() {
+        let link = Kind::Symlink { target: b"/etc".to_vec() };
+        let root = || entry("", Kind::Directory);
+        let refused = |entries: &[Entry]| {
+            let (mut memory, root) = build(entries);
+            read(&mut memory, root).unwrap_err()
+        };
+        let twice = [root(), entry("a", Kind::Fifo), entry("a", Kind::Fifo)];
+        assert!(matches!(refused(&twice), TreeError::Order { .. }));
+        let unsorted = [root(), entry("b", Kind::Fifo), entry("a", Kind::Fifo)];
+        assert!(matches!(refused(&unsorted), TreeError::Order { .. }));
+        let through = [root(), entry("a", link), entry("a/x", Kind::Fifo)];
+        assert!(matches!(refused(&through), TreeError::ParentKind { word: "symlink", .. }));
+        let orphan = [root(), entry("a/x", Kind::Fifo)];
+        assert!(matches!(refused(&orphan), TreeError::NoParent { .. }));
+        assert!(matches!(refused(&[entry("a", Kind::Fifo)]), TreeError::NoParent { .. }));
+        let mut member = entry("b", Kind::empty_file());
+        member.group = Some([3; 16]);
+        assert!(matches!(refused(&[root(), member]), TreeError::Group { .. }));
+    }
+}
