@@ -93,8 +93,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
-    let signals = signals::install()
-        .map_err(|source| CliError::from(source).context("cannot handle signals"))?;
+    let signals = signals::install().map_err(|source| CliError::from(source).context("cannot handle signals"))?;
     let mut session = Session::open(&cli.global, out, signals.cancel())?;
     let result = cli.command.run(&mut session);
     // Whatever an interrupted operation says about itself, the caller asks for the signal's code.

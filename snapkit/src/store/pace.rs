@@ -46,10 +46,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Pace {
     /// Calls `attempt` until it succeeds, fails for good, or repetitions are used up.
-    pub(super) fn repeat<T>(
-        &self,
-        mut attempt: impl FnMut() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn repeat<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut repetitions = Repetitions::new(self);
         loop {
             match attempt() {
@@ -69,11 +66,7 @@ pub(super) struct Repetitions<'a> {
 
 impl<'a> Repetitions<'a> {
     pub(super) fn new(pace: &'a Pace) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            done: 0,
-        }
+        Self { pace, started: Instant::now(), done: 0 }
     }
 
     /// Pauses before the next repetition; false when there is none left.
@@ -81,17 +74,11 @@ impl<'a> Repetitions<'a> {
         if self.done >= self.pace.retries || self.started.elapsed() >= self.pace.patience {
             return false;
         }
-        let pause = self
-            .pace
-            .pause
-            .saturating_mul(1 << self.done.min(10))
-            .min(PAUSE_MAX);
+        let pause = self.pace.pause.saturating_mul(1 << self.done.min(10)).min(PAUSE_MAX);
         self.done += 1;
         // Half fixed, half random, so that many clients do not return in step.
         let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        std::thread::sleep(
-            pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)),
-        );
+        std::thread::sleep(pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)));
         true
     }
 }
@@ -132,20 +119,11 @@ impl Meter {
     }
 
     /// Waits for `step`, which moves `bytes` in one go.
-    pub(super) async fn wait_to_move<F: Future>(
-        &self,
-        bytes: u64,
-        step: F,
-    ) -> Result<F::Output, TooSlow> {
-        let earned = Duration::from_secs_f64(
-            (self.moved_bytes + bytes) as f64 / self.bytes_per_second as f64,
-        );
+    pub(super) async fn wait_to_move<F: Future>(&self, bytes: u64, step: F) -> Result<F::Output, TooSlow> {
+        let earned = Duration::from_secs_f64((self.moved_bytes + bytes) as f64 / self.bytes_per_second as f64);
         let deadline = self.started + self.grace + earned;
         timeout_at(deadline.into(), step)
             .await
-            .map_err(|_| TooSlow {
-                moved_bytes: self.moved_bytes,
-                seconds: self.started.elapsed().as_secs(),
-            })
+            .map_err(|_| TooSlow { moved_bytes: self.moved_bytes, seconds: self.started.elapsed().as_secs() })
     }
 }

@@ -229,7 +229,7 @@ pub(super) fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::{ChunkSink, TreeBuilder, TreeRoot};
+    use super::super::build::{ChunkSink, TreeBuilder, TreeRoot, write_indexes};
     use super::*;
     use crate::id::{ChunkId, PackId};
     use crate::pack::PackInfo;
@@ -294,8 +294,9 @@ mod tests {
     fn build(entries: &[Entry]) -> (Memory, TreeRoot) {
         let mut memory = Memory::default();
         let mut builder = TreeBuilder::default();
-        entries.iter().for_each(|e| builder.push(e, &OwnerNames::default(), &mut memory).unwrap());
-        let root = builder.finish(&mut memory).unwrap();
+        entries.iter().for_each(|e| builder.push(e, &OwnerNames::default(), &mut memory, &mut |_| {}).unwrap());
+        let leaves = builder.finish(&mut memory, &mut |_| {}).unwrap();
+        let root = write_indexes(vec![leaves], &mut memory, &mut |_| {}).unwrap()[0];
         (memory, root)
     }
 
