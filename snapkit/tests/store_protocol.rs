@@ -243,14 +243,20 @@ fn ranges_beyond_the_end_are_short() {
 
 #[test]
 fn a_dripping_or_silent_server_is_given_up_in_bounded_time() {
-    let length = [OBJECT[0], OBJECT[1], ("Content-Length", "1000")];
-    let dripping = (0..100).fold(Reply::raw(&Reply::head(200, &length)), |reply, _| {
+    let length = [OBJECT[0], OBJECT[1], ("Content-Length", "1000000")];
+    let head = Reply::raw(&Reply::head(200, &length));
+    let dripping = (0..100).fold(head.clone(), |reply, _| {
         reply.then(Duration::from_millis(50), b"drip")
     });
-    for reply in [dripping, Reply::raw("").then(Duration::from_secs(10), b"")] {
+    // Its average would allow a hundred seconds.
+    let stalling = head
+        .then(Duration::ZERO, &[0; 999_999])
+        .then(Duration::from_secs(10), b"0");
+    let silent = Reply::raw("").then(Duration::from_secs(10), b"");
+    for reply in [dripping, stalling, silent] {
         let server = Scripted::start(move |_, _| reply.clone());
         let started = Instant::now();
-        let error = s3(&server).get("a", 1000).unwrap_err();
+        let error = s3(&server).get("a", 1_000_000).unwrap_err();
         assert!(matches!(error, StoreError::Slow { .. }), "{error:?}");
         // Four attempts of 0.3 s and the little that dripped.
         assert!(

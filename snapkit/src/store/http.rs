@@ -103,7 +103,7 @@ impl WebStore {
         method: Method,
         key: &str,
         range: Option<&Range<u64>>,
-        meter: &Meter,
+        meter: &Meter<'_>,
     ) -> Result<Response, StoreError> {
         let translate = self.translate(Action::Read, key);
         check_key(&self.url, key)?;
@@ -164,7 +164,7 @@ impl WebStore {
         key: &str,
         mut response: Response,
         cap_bytes: u64,
-        meter: &mut Meter,
+        meter: &mut Meter<'_>,
         mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<u64, StoreError> {
         let translate = self.translate(Action::Read, key);
@@ -196,7 +196,7 @@ impl WebStore {
         key: &str,
         response: Response,
         cap_bytes: u64,
-        meter: &mut Meter,
+        meter: &mut Meter<'_>,
     ) -> Result<Bytes, StoreError> {
         let capacity = content_length(&response)
             .unwrap_or(0)
@@ -216,7 +216,7 @@ impl WebStore {
         &self,
         key: &str,
         response: Response,
-        meter: &mut Meter,
+        meter: &mut Meter<'_>,
     ) -> Result<CachedObject, StoreError> {
         let translate = self.translate(Action::Read, key);
         let mut file = tempfile::tempfile().map_err(|error| translate.io(error))?;

@@ -73,7 +73,7 @@ impl ObjectBackend {
         if self.is_local() {
             return block_on(request).map_err(|error| translate.error(error));
         }
-        block_on(async { Meter::start(&self.pace).wait_to_move(bytes, request).await })
+        block_on(async { Meter::start(&self.pace).wait_to_send(bytes, request).await })
             .map_err(|slow| translate.slow(&slow))?
             .map_err(|error| translate.error(error))
     }
@@ -240,7 +240,7 @@ fn read_file(
 async fn receive(
     result: GetResult,
     expected: Range<u64>,
-    meter: &mut Meter,
+    meter: &mut Meter<'_>,
     translate: &Translate<'_>,
 ) -> Result<Bytes, StoreError> {
     let expected_bytes = expected.end - expected.start;
@@ -334,7 +334,7 @@ impl Store for ObjectBackend {
             if self.is_local() {
                 Ok(put.await)
             } else {
-                Meter::start(&self.pace).wait_to_move(length, put).await
+                Meter::start(&self.pace).wait_to_send(length, put).await
             }
         });
         match answer {
