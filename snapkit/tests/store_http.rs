@@ -285,3 +285,26 @@ fn a_password_in_the_address_is_sent_and_never_shown() {
         Err(StoreError::Denied { .. })
     ));
 }
+
+#[test]
+fn addresses_with_tls_open_and_fail_only_when_asked() {
+    let store = open("https://127.0.0.1:1/s", &options()).unwrap();
+    assert!(store.get("one", 9).unwrap_err().can_retry());
+    let settings = [
+        ("access_key_id", "a"),
+        ("secret_access_key", "b"),
+        ("endpoint", "https://127.0.0.1:1"),
+    ];
+    let settings = settings
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    let store = open(
+        "s3://bucket",
+        &OpenOptions {
+            settings,
+            ..options()
+        },
+    )
+    .unwrap();
+    assert!(store.get("one", 9).unwrap_err().can_retry());
+}

@@ -138,7 +138,7 @@ impl Translate<'_> {
             io::ErrorKind::PermissionDenied
                 if error.raw_os_error() == Some(EPERM) && self.action == Action::Create =>
             {
-                self.unsupported("create files by hard link; choose another file system")
+                self.unsupported("create files by hard link there: its file system has none, or the directory is immutable")
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 self.denied(error.into())
