@@ -13,6 +13,7 @@ pub mod located;
 pub mod pack;
 pub mod parallel;
 pub mod progress;
+pub mod restore;
 pub mod scan;
 pub mod segment;
 pub mod snapshot;

@@ -36,7 +36,10 @@ pub(super) struct ObjectCache {
 
 impl ObjectCache {
     pub(super) fn new(room_bytes: u64) -> Self {
-        Self { slots: Mutex::default(), room_bytes }
+        Self {
+            slots: Mutex::default(),
+            room_bytes,
+        }
     }
 
     /// The object `key`, fetched by `fetch` unless it is here.
@@ -100,7 +103,10 @@ mod tests {
     use super::*;
 
     fn object(len_bytes: u64) -> Result<CachedObject, StoreError> {
-        Ok(CachedObject { file: Arc::new(tempfile::tempfile().unwrap()), len_bytes })
+        Ok(CachedObject {
+            file: Arc::new(tempfile::tempfile().unwrap()),
+            len_bytes,
+        })
     }
 
     #[test]
