@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use manifests::refusal::Class;
 
 use crate::entry::{ChunkRef, PackSet};
 use crate::id::{ChunkId, PackId};
@@ -56,6 +57,23 @@ pub enum FetchError {
     /// A tree that was signed breaks the rules of its format.
     #[error(transparent)]
     Tree(#[from] TreeError),
+}
+
+impl FetchError {
+    /// The class this is refused with; `None` when the store could not be asked.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Store(StoreError::Missing { .. }) => Some(Class::Missing),
+            Self::Store(StoreError::Short { .. } | StoreError::TooBig { .. }) | Self::NoSuchPlace { .. } => {
+                Some(Class::Size)
+            }
+            Self::Store(StoreError::Slow { .. }) => Some(Class::Slow),
+            Self::Store(_) => None,
+            Self::Pack(PackError::Damaged { .. }) | Self::ChunkMismatch { .. } => Some(Class::Hash),
+            Self::Pack(PackError::Newer { .. }) => Some(Class::Newer),
+            Self::Tree(error) => Some(error.class()),
+        }
+    }
 }
 
 /// A pack whose table is verified.

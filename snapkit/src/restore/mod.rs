@@ -20,6 +20,8 @@ pub use target::{Destination, apply};
 use std::io;
 use std::path::PathBuf;
 
+use manifests::refusal::Class;
+
 use crate::fetch::FetchError;
 use crate::id::ContentHash;
 use crate::scan::walk::WalkError;
@@ -128,6 +130,20 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
+    /// The class this is refused with; `None` when the machine or the store failed.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Fetch(error) => error.class(),
+            Self::TreeDigest { .. } | Self::Content { .. } | Self::NotProved { .. } => Some(Class::Hash),
+            Self::BadReference { .. } => Some(Class::Size),
+            Self::TargetNotEmpty { .. } => Some(Class::Target),
+            Self::Collides { .. } => Some(Class::PathCollide),
+            Self::Target { .. } | Self::Write { .. } | Self::ReadBack(_) | Self::NothingSelected | Self::Cancelled => {
+                None
+            }
+        }
+    }
+
     fn write(path: &[u8], source: impl Into<io::Error>) -> Self {
         Self::Write { path: crate::entry::printable(path), source: source.into() }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use manifests::refusal::Class;
+
 use crate::entry::{
     Child, ChunkRef, CodecError, Entry, Kind, OwnerNames, PackSet, compare_paths, decode_children, decode_leaf, parent,
     printable,
@@ -58,6 +60,19 @@ pub enum TreeError {
         /// What was found.
         found: u64,
     },
+}
+
+impl TreeError {
+    /// The class this is refused with.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Codec(CodecError::Newer(_)) => Class::Newer,
+            Self::Codec(CodecError::Path(_)) | Self::Order { .. } | Self::NoParent { .. } => Class::Path,
+            Self::Codec(CodecError::Lengths { .. }) | Self::Count { .. } => Class::Size,
+            Self::ParentKind { .. } | Self::Group { .. } => Class::Link,
+            Self::Codec(CodecError::Malformed(_)) => Class::Kind,
+        }
+    }
 }
 
 /// Checks the rules that join entries: order, parents, groups.

@@ -17,7 +17,6 @@ use crate::fetch::FetchError;
 use crate::id::PackId;
 use crate::pack::PackError;
 use crate::store::StoreError;
-use crate::tree::TreeError;
 
 /// How much of the data is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,23 +102,11 @@ fn finding(error: FetchError, object: &str) -> Result<Finding, VerifyError> {
         FetchError::Pack(PackError::Newer { pack, .. }) => (Class::Newer, None, pack.key()),
         FetchError::ChunkMismatch { pack, .. } => (Class::Hash, Some(pack), pack.key()),
         FetchError::NoSuchPlace { pack, .. } => (Class::Size, None, pack.key()),
-        FetchError::Tree(error) => (class_of_tree(&error), None, object.to_owned()),
+        FetchError::Tree(error) => (error.class(), None, object.to_owned()),
     };
     Ok(Finding { object, what, class, pack, snapshots: BTreeSet::new() })
 }
 
 fn pack_of_key(key: &str) -> Option<PackId> {
     key.strip_prefix("packs/")?.rsplit('/').next()?.parse().ok()
-}
-
-/// The refusal class of a tree that breaks its rules.
-pub fn class_of_tree(error: &TreeError) -> Class {
-    use crate::entry::CodecError;
-    match error {
-        TreeError::Codec(CodecError::Newer(_)) => Class::Newer,
-        TreeError::Codec(CodecError::Path(_)) | TreeError::Order { .. } | TreeError::NoParent { .. } => Class::Path,
-        TreeError::Codec(CodecError::Lengths { .. }) | TreeError::Count { .. } => Class::Size,
-        TreeError::ParentKind { .. } | TreeError::Group { .. } => Class::Link,
-        TreeError::Codec(CodecError::Malformed(_)) => Class::Kind,
-    }
 }
