@@ -280,6 +280,13 @@ pub fn sign(
     Ok(serde_json::to_vec(&wire).expect("strings always encode"))
 }
 
+/// The largest payload whose envelope stays within `cap` bytes, however many may sign it.
+///
+/// Base64 takes four bytes for three; 32 signatures and the rest take less than 8 KiB.
+pub(crate) const fn payload_cap(cap: usize) -> usize {
+    (cap - 8 * 1024) / 4 * 3
+}
+
 /// Padded base64 in the standard or the URL-safe alphabet, as DSSE asks of readers.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     if !text.contains(['-', '_']) {

@@ -38,3 +38,5 @@ pub mod keys;
 pub mod log;
 pub mod pae;
 pub mod refusal;
+#[cfg(test)]
+mod testdata;

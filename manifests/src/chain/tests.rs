@@ -540,3 +540,22 @@ fn a_later_root_judges_earlier_records() {
     assert!(super::first(&genesis_bytes(), &pin(), &newer).is_ok());
     assert!(next(&head, &[], &snapshot_bytes(&head, &[]), &newer).is_ok());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    /// Whoever changes a stored record can make its slot void, and nothing else.
+    #[test]
+    fn a_changed_byte_makes_a_slot_void_or_changes_nothing(place: proptest::sample::Index, byte: u8) {
+        let (_, head) = first();
+        let mut bytes = snapshot_bytes(&head, &[]);
+        let digest = next(&head, &[], &bytes, &root_one()).unwrap().0.digest;
+        let at = place.index(bytes.len());
+        bytes[at] = byte;
+        match step(&head, &mut Vec::new(), &bytes, &root_one()) {
+            Ok(None) => {}
+            Ok(Some((record, _))) => assert_eq!(record.digest, digest),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+}

@@ -15,7 +15,7 @@ use super::genesis::{self, Genesis};
 use super::snapshot::{self, Snapshot};
 use super::{FORMAT, check_critical, check_growth, time};
 use crate::digest::{Digest, from_hex, to_hex};
-use crate::envelope::Verified;
+use crate::envelope::{Verified, payload_cap};
 use crate::json::Tree;
 use crate::keys::{KeyId, PublicKey, excerpt};
 use crate::log::Frontier;
@@ -213,7 +213,6 @@ pub(crate) fn kind_of(payload_type: &str) -> Option<&str> {
 /// What a reader would refuse, and any body of an unknown kind.
 pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), Refusal> {
     let object = "new record";
-    let json = |value| serde_json::to_string(value);
     let (payload_type, body_json) = match body {
         Body::Genesis(body) => (genesis::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Snapshot(body) => (snapshot::PAYLOAD_TYPE, serde_json::to_string(body)),
@@ -227,12 +226,11 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
         }
     };
     let body_json = body_json.expect("a body always encodes");
-    let mut text = json(header).expect("a header always encodes");
+    let mut text = serde_json::to_string(header).expect("a header always encodes");
     // The body is the last field of the same object.
     text.pop();
     let bytes = format!(r#"{text},"body":{body_json}}}"#).into_bytes();
-    // A third of the envelope's cap is base64 overhead; signatures take at most some 6 KiB.
-    let cap = RECORD_CAP / 4 * 3 - 8 * 1024;
+    let cap = payload_cap(RECORD_CAP);
     let read =
         Tree::read(&bytes, cap, object).and_then(|tree| parse(tree, payload_type, object))?;
     debug_assert!(

@@ -4,6 +4,8 @@
 //! before it and its own have signed it. Documented in `docs/format/root.md`. Layer: pure.
 //! Source: TUF client workflow, section 5.3 (update the root role).
 
+mod rules;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,7 +14,7 @@ use super::{FORMAT, check_critical, check_growth, time};
 use crate::digest::Digest;
 use crate::envelope::{self, Envelope, Signers, Verified};
 use crate::json::Tree;
-use crate::keys::{KeyId, PublicKey, excerpt};
+use crate::keys::{KeyId, PublicKey};
 use crate::refusal::{Class, Refusal};
 
 /// The payload type.
@@ -150,7 +152,7 @@ impl RootDocument {
     /// What a reader would refuse.
     pub fn payload(&self) -> Result<Vec<u8>, Refusal> {
         let bytes = serde_json::to_vec(self).expect("a root document always encodes");
-        Root::check(&bytes, "new root")?;
+        Root::check(&bytes, envelope::payload_cap(ROOT_CAP), "new root")?;
         Ok(bytes)
     }
 }
@@ -192,7 +194,7 @@ impl Root {
                 format!("sha256:{found}"),
             )
         })?;
-        check_type(envelope.payload_type(), object)?;
+        rules::check_type(envelope.payload_type(), object)?;
         let root = Root::from_verified(&pinned, object)?;
         root.expect_version(1, object)?;
         envelope.verify(&root.signers("root"), object)?;
@@ -335,14 +337,14 @@ impl Root {
     }
 
     fn from_verified(verified: &Verified, object: &str) -> Result<Root, Refusal> {
-        let mut root = Root::check(verified.payload(), object)?;
+        let mut root = Root::check(verified.payload(), ROOT_CAP, object)?;
         root.digest = verified.digest();
         Ok(root)
     }
 
     /// Applies every rule of the format to payload bytes.
-    fn check(payload: &[u8], object: &str) -> Result<Root, Refusal> {
-        let tree = Tree::read(payload, ROOT_CAP, object)?;
+    fn check(payload: &[u8], cap: usize, object: &str) -> Result<Root, Refusal> {
+        let tree = Tree::read(payload, cap, object)?;
         check_growth(&tree, object)?;
         let document: RootDocument = tree.into_typed(object)?;
         check_critical(&document.critical, object)?;
@@ -359,7 +361,7 @@ impl Root {
         }
         let mut keys = Vec::new();
         for key in &document.keys {
-            keys.push(check_key(key, object)?);
+            keys.push(rules::check_key(key, object)?);
         }
         if !document.keys.is_sorted_by(|a, b| a.id < b.id) {
             return refuse("keys by ascending id, each once", "another order".into());
@@ -368,136 +370,17 @@ impl Root {
             return refuse("roles by ascending name, each once", "another order".into());
         }
         for role in &document.roles {
-            check_role(role, &document.keys, object)?;
+            rules::check_role(role, &document.keys, object)?;
         }
         if document.roles.iter().all(|role| role.name != "root") {
             return refuse("the role root", "none".into());
         }
-        check_writers(&document, object)?;
+        rules::check_writers(&document, object)?;
         Ok(Root {
             document,
             digest: Digest::sha256(payload),
             keys,
         })
-    }
-}
-
-fn check_type(found: &str, object: &str) -> Result<(), Refusal> {
-    if found == PAYLOAD_TYPE {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        Class::Type,
-        object,
-        PAYLOAD_TYPE,
-        excerpt(found),
-    ))
-}
-
-fn check_key(key: &Key, object: &str) -> Result<PublicKey, Refusal> {
-    for name in [&key.keytype, &key.scheme] {
-        if name != "ed25519" {
-            return Err(Refusal::new(
-                Class::Alg,
-                object,
-                "keys of type and scheme ed25519",
-                excerpt(name),
-            ));
-        }
-    }
-    let public = PublicKey::from_hex(&key.public).map_err(|refusal| {
-        Refusal::new(
-            refusal.class(),
-            object,
-            refusal.expected(),
-            format!("in key {}: {}", key.id, refusal.found()),
-        )
-    })?;
-    if public.id() != key.id {
-        return Err(Refusal::new(
-            Class::KeyId,
-            object,
-            format!("key id {}", public.id()),
-            key.id,
-        ));
-    }
-    Ok(public)
-}
-
-fn check_role(role: &Role, keys: &[Key], object: &str) -> Result<(), Refusal> {
-    let name = &role.name;
-    let refuse =
-        |class, expected: String, found: String| Err(Refusal::new(class, object, expected, found));
-    if !ROLES.contains(&name.as_str()) {
-        return refuse(
-            Class::Newer,
-            format!("the roles {}", ROLES.join(", ")),
-            excerpt(name),
-        );
-    }
-    // A key listed twice would count twice for a careless reader.
-    if !role.keys.is_sorted_by(|a, b| a < b) {
-        return refuse(
-            Class::Threshold,
-            format!("the keys of role {name} ascending, each once"),
-            "another order".into(),
-        );
-    }
-    if role.threshold == 0 || role.threshold as usize > role.keys.len() {
-        let expected = format!("a threshold of role {name} from 1 to {}", role.keys.len());
-        return refuse(Class::Threshold, expected, role.threshold.to_string());
-    }
-    match role
-        .keys
-        .iter()
-        .find(|id| keys.iter().all(|key| key.id != **id))
-    {
-        Some(id) => refuse(
-            Class::Root,
-            format!("only listed keys in role {name}"),
-            id.to_string(),
-        ),
-        None => Ok(()),
-    }
-}
-
-fn check_writers(document: &RootDocument, object: &str) -> Result<(), Refusal> {
-    let refuse =
-        |expected: &str, found: String| Err(Refusal::new(Class::Root, object, expected, found));
-    let writer = document.roles.iter().find(|role| role.name == "writer");
-    let keys = writer.map_or(&[][..], |role| &role.keys[..]);
-    for range in &document.writers {
-        if !keys.contains(&range.key) {
-            return refuse(
-                "only keys of the role writer in `writers`",
-                range.key.to_string(),
-            );
-        }
-        if range.until_seq.is_some_and(|until| until <= range.from_seq) {
-            return refuse(
-                "`until_seq` above `from_seq`",
-                format!("an empty range of key {}", range.key),
-            );
-        }
-    }
-    let apart = |a: &WriterRange, b: &WriterRange| {
-        a.key < b.key || a.key == b.key && a.until_seq.is_some_and(|until| until <= b.from_seq)
-    };
-    if !document.writers.is_sorted_by(apart) {
-        return refuse(
-            "`writers` by ascending key and start, without overlap",
-            "another order or an overlap".into(),
-        );
-    }
-    match keys
-        .iter()
-        .find(|key| document.writers.iter().all(|range| range.key != **key))
-    {
-        Some(key) => refuse(
-            "an entry in `writers` for each key of the role writer",
-            format!("none for {key}"),
-        ),
-        None => Ok(()),
     }
 }
 

@@ -211,6 +211,19 @@ fn a_key_named_twice_signs_once() {
     assert_eq!(signed(&[&key(1), &key(1), &key(2)]).signatures.len(), 2);
 }
 
+#[test]
+fn the_largest_payload_fits_its_envelope_with_every_signature() {
+    let keys: Vec<SecretKey> = (0..SIGNATURES_CAP as u8).map(key).collect();
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    for cap in [
+        crate::document::root::ROOT_CAP,
+        crate::document::record::RECORD_CAP,
+    ] {
+        let bytes = sign(TYPE, &vec![0; payload_cap(cap)], &signers).unwrap();
+        assert!(bytes.len() <= cap && bytes.len() > cap - 8 * 1024);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
