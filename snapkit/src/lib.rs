@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cancel;
+pub mod chain;
 pub mod chunk;
 pub mod config;
 pub mod digest;
@@ -14,3 +15,4 @@ pub mod scan;
 pub mod segment;
 pub mod store;
 pub mod tree;
+pub mod trust;
