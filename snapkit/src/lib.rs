@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cancel;
+pub mod chain;
 pub mod chunk;
 pub mod config;
 pub mod digest;
@@ -20,4 +21,5 @@ pub mod snapshot;
 pub mod sorter;
 pub mod store;
 pub mod tree;
+pub mod trust;
 pub mod verify;

@@ -1,0 +1,202 @@
+//! The chain in a store: its newest record, any record, all records, and the next one.
+//!
+//! A [`Chain`] exists only after the roots were verified from a pin; everything it returns was verified under the
+//! newest root. Marks of the trust directory rise after all checks. Rules between records: `manifests::chain`;
+//! documented in `docs/format/store.md` and `docs/format/record.md`. Layer: joins `store`, `trust` and `manifests`.
+
+mod ancestry;
+mod commit;
+mod edge;
+mod error;
+mod head;
+mod slots;
+mod tiles;
+mod walk;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use manifests::chain;
+use manifests::digest::Digest;
+use manifests::document::record::{Body, Record, SegmentRef};
+use manifests::document::root::Root;
+use manifests::refusal::{Class, Refusal};
+
+use crate::store::Store;
+use crate::trust::{self, Pin, TrustDir};
+
+pub use commit::{Commit, Committed};
+pub use error::ChainError;
+pub use head::Newest;
+pub use walk::{Problem, TilePolicy, Walk};
+
+/// What records name as the tool that made them.
+pub const TOOL: &str = concat!("snapkit ", env!("CARGO_PKG_VERSION"));
+/// The object that says what a store is, for people and for refusing early.
+pub const FORMAT_KEY: &str = "format";
+/// What stands in it.
+pub const FORMAT_LINE: &str = "snapkit store, format 0-draft\n";
+/// The hint at the newest record.
+pub const CHECKPOINT_KEY: &str = "checkpoint";
+/// The longest checkpoint and format line that is read, in bytes.
+const LINE_CAP: u64 = 256;
+
+/// A chain under a verified root.
+pub struct Chain<'a> {
+    store: &'a dyn Store,
+    trust: &'a TrustDir,
+    pin: Pin,
+    root: Root,
+    first_root: Option<Bytes>,
+    id: Digest,
+    now: Timestamp,
+}
+
+impl<'a> Chain<'a> {
+    /// Verifies the roots from the pin on, and which chain this is. One request for a chain that is known here.
+    ///
+    /// # Errors
+    /// What the roots or genesis are refused for; a store that cannot be asked.
+    pub fn open(store: &'a dyn Store, pin: Pin, trust: &'a TrustDir, now: Timestamp) -> Result<Self, ChainError> {
+        let roots = match trust::newest_root(store, &pin.root, trust, now) {
+            Err(error) => return Err(newer_format(store, error.into())),
+            Ok(roots) => roots,
+        };
+        let mut chain = Chain { store, trust, pin, root: roots.root, first_root: roots.first, id: pin.root, now };
+        chain.id = match trust.mark(&pin.root)? {
+            Some(mark) => mark.chain,
+            None => chain.genesis()?.head.chain,
+        };
+        Ok(chain)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &'a dyn Store {
+        self.store
+    }
+
+    /// The newest root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The digest of the genesis payload.
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The pin that trust began with.
+    pub fn pin(&self) -> &Pin {
+        &self.pin
+    }
+
+    /// The time that this run judges expiry by.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Reads genesis from the store.
+    fn genesis(&self) -> Result<Newest, ChainError> {
+        let Some(bytes) = self.read_slot(0)? else {
+            return Err(Refusal::new(Class::Missing, slots::key(0), "the first record of the chain", "no such object")
+                .with_hint("if `snapkit init` was interrupted, run it again")
+                .into());
+        };
+        let (record, head) = chain::first(&bytes, &self.pin.root, &self.root)?;
+        Ok(Newest { record, head, envelope: bytes })
+    }
+
+    /// Reads the record in slot `seq`, verified by its signature and its number. One request.
+    ///
+    /// # Errors
+    /// [`Class::Missing`] for a slot that is not there; what makes a slot void or unacceptable.
+    pub fn record(&self, seq: u64) -> Result<Record, ChainError> {
+        self.read_record(seq).map(|newest| newest.record)
+    }
+
+    /// As [`Chain::record`], with what the next record needs.
+    fn read_record(&self, seq: u64) -> Result<Newest, ChainError> {
+        if seq == 0 {
+            return self.genesis();
+        }
+        let Some(envelope) = self.read_slot(seq)? else {
+            return Err(Refusal::new(Class::Missing, slots::key(seq), "a record", "no such object").into());
+        };
+        let (record, head) = chain::trusted(&envelope, &self.id, seq, &self.root)?;
+        Ok(Newest { record, head, envelope })
+    }
+
+    /// The segments that hold from `newest` on. No request, unless other tools wrote records that leave them as before.
+    ///
+    /// # Errors
+    /// What a record on the way back is refused for.
+    pub fn segments(&self, newest: &Newest) -> Result<Vec<SegmentRef>, ChainError> {
+        let mut record = newest.record.clone();
+        if let Some(segments) = &newest.head.segments {
+            return Ok(segments.clone());
+        }
+        loop {
+            if let Some(segments) = record.header.segments {
+                return Ok(segments);
+            }
+            let Some(seq) = previous_seq(&record) else {
+                return Ok(Vec::new());
+            };
+            record = self.preceding(&record, seq)?;
+        }
+    }
+
+    /// The valid record before `record`, which lies in slot `seq`.
+    fn preceding(&self, record: &Record, seq: u64) -> Result<Record, ChainError> {
+        let before = self.record(seq)?;
+        check_preceding(&before, record)?;
+        Ok(before)
+    }
+}
+
+/// Refuses a record that is not the one its successor names.
+fn check_preceding(before: &Record, record: &Record) -> Result<(), Refusal> {
+    let expected = record.header.previous;
+    if expected == Some(before.digest) {
+        return Ok(());
+    }
+    let expected = expected.map_or("none".to_owned(), |digest| digest.to_string());
+    let object = format!("record {}", before.header.seq);
+    Err(Refusal::new(
+        Class::Mix,
+        object,
+        format!("the record that record {} follows, {expected}", record.header.seq),
+        before.digest,
+    ))
+}
+
+/// The slot of the valid record before `record`; none before genesis.
+fn previous_seq(record: &Record) -> Option<u64> {
+    record.header.seq.checked_sub(1 + record.header.void.len() as u64)
+}
+
+/// Says "newer" instead of "damaged" when the store itself says that it has another format.
+fn newer_format(store: &dyn Store, error: ChainError) -> ChainError {
+    let foreign = matches!(error.refusal().map(Refusal::class), Some(Class::Json | Class::Type | Class::Missing));
+    let Some(line) = foreign.then(|| store.get(FORMAT_KEY, LINE_CAP).ok()).flatten() else {
+        return error;
+    };
+    let line = String::from_utf8_lossy(&line).into_owned();
+    match line.trim_end().strip_prefix("snapkit store, format ") {
+        Some(format) if line != FORMAT_LINE => {
+            let shown: String = format.chars().take(40).flat_map(char::escape_debug).collect();
+            Refusal::new(Class::Newer, FORMAT_KEY, "format 0-draft", format!("format {shown}")).into()
+        }
+        _ => error,
+    }
+}
+
+/// The name of a snapshot for people: `snap-<UTC YYYYMMDDHH>-<first 8 hex of the digest>`.
+pub fn name(time: Timestamp, digest: &Digest) -> String {
+    let hour = time.strftime("%Y%m%d%H");
+    format!("snap-{hour}-{}", &digest.to_string()[..8])
+}
+
+/// The name of a record for people; only snapshots have one.
+pub fn record_name(record: &Record) -> Option<String> {
+    matches!(record.body, Body::Snapshot(_)).then(|| name(record.header.time, &record.digest))
+}

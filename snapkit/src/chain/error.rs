@@ -1,0 +1,72 @@
+//! Why a chain could not be read or continued.
+
+use std::path::PathBuf;
+
+use manifests::refusal::Refusal;
+
+use crate::store::StoreError;
+use crate::trust::TrustError;
+
+/// Why a chain could not be read or continued.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// Something is not to be believed, or needs a newer snapkit. Asking again does not help.
+    #[error("the chain is refused")]
+    Refused(#[source] Refusal),
+    /// The roots or the trust directory stop the run.
+    #[error("cannot trust the chain")]
+    Trust(#[source] TrustError),
+    /// The store could not be asked, or certainly did not write.
+    #[error("cannot use the chain in the store")]
+    Store(#[source] StoreError),
+    /// The store gave no clear answer to the commit, so the record may be there or not. Run again: the next run sees.
+    #[error("whether record {seq} was committed is unknown; run again to see")]
+    Unknown {
+        /// The slot.
+        seq: u64,
+        /// The last answer.
+        source: StoreError,
+    },
+    /// Another record than the one committed before it was found beyond it; both were kept as proof.
+    #[error("the store holds records that do not follow from record {seq}; both sides are in {}", .kept.display())]
+    Forked {
+        /// The slot of the record made here.
+        seq: u64,
+        /// The directory with both sides.
+        kept: PathBuf,
+        /// How they contradict each other.
+        source: Refusal,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random(#[source] getrandom::Error),
+}
+
+impl From<Refusal> for ChainError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<TrustError> for ChainError {
+    fn from(error: TrustError) -> Self {
+        Self::Trust(error)
+    }
+}
+
+impl From<StoreError> for ChainError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl ChainError {
+    /// The refusal, if this is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) | Self::Forked { source: refusal, .. } => Some(refusal),
+            Self::Trust(error) => error.refusal(),
+            _ => None,
+        }
+    }
+}

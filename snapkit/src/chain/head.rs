@@ -1,0 +1,261 @@
+//! The newest record: found with few requests, from what is known here and from what the store hints at.
+//!
+//! Starting points are the mark of the trust directory, else the checkpoint, else genesis. Beyond the starting point one
+//! listing (or a few lengths asked) shows whether there is more. The head must follow from the mark: by the walk if
+//! it is near, else by the tiles. The mark rises last. Documented in `docs/format/store.md`, "Finding the head".
+//! Layer: part of `chain`.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use manifests::chain::{self, Head};
+use manifests::digest::Digest;
+use manifests::document::record::{RECORD_CAP, Record, VOIDS_CAP, Void};
+use manifests::refusal::{Class, Refusal};
+
+use super::{CHECKPOINT_KEY, Chain, ChainError, LINE_CAP, slots};
+use crate::store::StoreError;
+use crate::trust::{Mark, Minimum, file};
+
+/// The farthest that a head is walked to; beyond, tiles are cheaper.
+const WALK_SLOTS: u64 = 4;
+
+/// A verified record with the state after it.
+#[derive(Debug, Clone)]
+pub struct Newest {
+    /// The record.
+    pub record: Record,
+    /// Where the next record goes on.
+    pub head: Head,
+    /// Its envelope.
+    pub(super) envelope: Bytes,
+}
+
+impl Chain<'_> {
+    /// The newest valid record. Raises the mark after all checks.
+    ///
+    /// For a chain that did not change: one request with listing. For a reader without a mark: the checkpoint, the
+    /// record it names, and a listing.
+    ///
+    /// # Errors
+    /// [`Class::Rollback`] if the store shows less than was verified here before or than the pin asks for;
+    /// [`Class::Fork`] if it shows another record in a place verified before; [`Class::Newer`] if a record needs a newer
+    /// snapkit; [`Class::Missing`] if a valid record lies beyond a missing slot; [`Class::TooMany`] after more than 64
+    /// void slots.
+    pub fn head(&self) -> Result<Newest, ChainError> {
+        let mark = self.trust.mark(&self.pin.root)?;
+        let newest = match mark {
+            Some(mark) => self.head_from_mark(&mark)?,
+            None => {
+                let base = self.hinted()?;
+                match self.newest_beyond(&base.head, base.head.seq + 1)? {
+                    Beyond { newest: Some(seq), .. } => self.read_record(seq)?,
+                    _ => base,
+                }
+            }
+        };
+        if let Some(min) = &self.pin.min {
+            self.check_minimum(min, &newest)?;
+        }
+        self.accept(&newest)?;
+        Ok(newest)
+    }
+
+    fn head_from_mark(&self, mark: &Mark) -> Result<Newest, ChainError> {
+        let cached = self.cached_head(mark);
+        let (base, from) = match cached {
+            Some(base) => (base, mark.seq),
+            None => (self.marked(mark)?, mark.seq + 1),
+        };
+        let beyond = self.newest_beyond(&base.head, from)?;
+        if from == mark.seq && beyond.row_end.is_none() {
+            return Err(rolled_back(mark.seq, &mark.digest, "no such object"));
+        }
+        let Some(seq) = beyond.newest else {
+            return Ok(base);
+        };
+        if seq - mark.seq > WALK_SLOTS {
+            let newest = self.read_record(seq)?;
+            if self.proves(&newest.head.log, mark.seq, &mark.digest) {
+                return Ok(newest);
+            }
+        }
+        self.walk_to(base, seq)
+    }
+
+    /// The record that the mark names, from the store.
+    fn marked(&self, mark: &Mark) -> Result<Newest, ChainError> {
+        let Some(envelope) = self.read_slot(mark.seq)? else {
+            return Err(rolled_back(mark.seq, &mark.digest, "no such object"));
+        };
+        let (record, head) = chain::trusted(&envelope, &self.id, mark.seq, &self.root)?;
+        if record.digest != mark.digest {
+            return Err(forked(mark.seq, &mark.digest, &record));
+        }
+        Ok(Newest { record, head, envelope })
+    }
+
+    /// Where a reader without a mark begins: the record that the checkpoint names, or genesis.
+    fn hinted(&self) -> Result<Newest, ChainError> {
+        let hint = match self.store.get(CHECKPOINT_KEY, LINE_CAP) {
+            Ok(line) => parse_checkpoint(&line),
+            Err(StoreError::Missing { .. } | StoreError::TooBig { .. } | StoreError::Short { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some((seq, _)) = hint.filter(|(seq, _)| *seq > 0)
+            && let Some(envelope) = self.read_slot(seq)?
+        {
+            // A hint that names no record is no reason to stop; a record that needs a newer snapkit is.
+            match chain::trusted(&envelope, &self.id, seq, &self.root) {
+                Ok((record, head)) => return Ok(Newest { record, head, envelope }),
+                Err(refusal) if refusal.class() == Class::Newer => return Err(refusal.into()),
+                Err(_) => {}
+            }
+        }
+        self.genesis()
+    }
+
+    /// Looks for valid records after `base` in the slots from `from` on, which is `base` or the slot after it.
+    pub(super) fn newest_beyond(&self, base: &Head, from: u64) -> Result<Beyond, ChainError> {
+        let slots = self.slots_from(from)?;
+        let after = base.seq + 1;
+        let mut newest = None;
+        let mut voids = Vec::new();
+        for seq in (after..=slots.row_end.unwrap_or(base.seq)).rev() {
+            match self.void_at(seq)? {
+                None => {
+                    newest = Some(seq);
+                    break;
+                }
+                Some(void) => voids.push(void),
+            }
+            if voids.len() > VOIDS_CAP {
+                let found = "more; a flood like this is not an accident";
+                let object = format!("the slots from {seq}");
+                return Err(Refusal::new(Class::TooMany, object, "at most 64 void slots in a row", found)
+                    .with_hint("have the owner of the store remove what is not a record")
+                    .into());
+            }
+        }
+        // Slots are filled one by one, so what lies beyond a missing one is foreign, or the row was damaged.
+        for seq in slots.beyond.iter().rev().take(VOIDS_CAP) {
+            if self.void_at(*seq)?.is_none() {
+                let hole = slots.row_end.map_or(from, |end| end + 1);
+                let expected = format!("a slot, because there is a record {seq}");
+                return Err(Refusal::new(Class::Missing, slots::key(hole), expected, "no such object").into());
+            }
+        }
+        voids.reverse();
+        Ok(Beyond { row_end: slots.row_end, newest, voids })
+    }
+
+    /// Why the slot is void; nothing if it holds a record.
+    fn void_at(&self, seq: u64) -> Result<Option<Void>, ChainError> {
+        let Some(bytes) = self.read_slot(seq)? else {
+            return Err(
+                Refusal::new(Class::Missing, slots::key(seq), "a slot that was listed", "no such object").into()
+            );
+        };
+        Ok(chain::is_void(&bytes, &self.id, seq, &self.root)?)
+    }
+
+    /// Walks from `base` to the record in slot `seq`.
+    fn walk_to(&self, base: Newest, seq: u64) -> Result<Newest, ChainError> {
+        let (mut newest, mut voids) = (base, Vec::new());
+        let mut first = newest.head.seq + 1;
+        while first <= seq {
+            let last = self.batch_end(first, seq);
+            for (at, bytes) in self.read_slots(first, last)? {
+                let Some(envelope) = bytes else {
+                    let expected = format!("a slot, because there is a record {seq}");
+                    return Err(Refusal::new(Class::Missing, slots::key(at), expected, "no such object").into());
+                };
+                if let Some((record, head)) = chain::step(&newest.head, &mut voids, &envelope, &self.root)? {
+                    newest = Newest { record, head, envelope };
+                }
+            }
+            first = last + 1;
+        }
+        Ok(newest)
+    }
+
+    /// Refuses a head that does not hold the record that the pin asks for.
+    fn check_minimum(&self, min: &Minimum, newest: &Newest) -> Result<(), ChainError> {
+        if newest.head.seq < min.seq {
+            let found = format!("record {} as the newest", newest.head.seq);
+            return Err(rolled_back(min.seq, &min.digest, &found));
+        }
+        if newest.head.seq > min.seq && self.proves(&newest.head.log, min.seq, &min.digest) {
+            return Ok(());
+        }
+        let at = self.read_record(min.seq)?;
+        if at.record.digest != min.digest {
+            return Err(forked(min.seq, &min.digest, &at.record));
+        }
+        let walked = self.walk_to(at, newest.head.seq)?;
+        if walked.record.digest != newest.record.digest {
+            return Err(forked(newest.head.seq, &newest.record.digest, &walked.record));
+        }
+        Ok(())
+    }
+
+    /// Remembers a head that passed every check.
+    pub(super) fn accept(&self, newest: &Newest) -> Result<(), ChainError> {
+        let Head { epoch, seq, digest, time, .. } = newest.head;
+        let root = &self.pin.root;
+        if let Some(first) = &self.first_root {
+            self.trust.keep_root(root, 1, first)?;
+        }
+        self.trust.raise_mark(root, Mark { chain: self.id, epoch, seq, digest, time }, self.now)?;
+        self.cache_head(newest);
+        Ok(())
+    }
+
+    /// The head of the last run, if the cache still has it. It is verified like any other bytes.
+    fn cached_head(&self, mark: &Mark) -> Option<Newest> {
+        let bytes = file::read(&self.head_cache(), RECORD_CAP).ok()??;
+        let (record, head) = chain::trusted(&bytes, &self.id, mark.seq, &self.root).ok()?;
+        (record.digest == mark.digest).then(|| Newest { record, head, envelope: bytes.into() })
+    }
+
+    fn cache_head(&self, newest: &Newest) {
+        let path = self.head_cache();
+        let old = file::read(&path, RECORD_CAP);
+        if !matches!(old, Ok(Some(old)) if old == newest.envelope) {
+            // Without the cache the next run makes one request more.
+            let _ = file::write(&path, &newest.envelope);
+        }
+    }
+
+    fn head_cache(&self) -> PathBuf {
+        self.trust.cache_of(&self.pin.root).join("head.json")
+    }
+}
+
+/// What lies after a record.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    /// The last slot of the row.
+    pub(super) row_end: Option<u64>,
+    /// The last valid record in it.
+    pub(super) newest: Option<u64>,
+    /// The void slots after that.
+    pub(super) voids: Vec<Void>,
+}
+
+/// The number and the digest of a checkpoint line, if it is one.
+pub(super) fn parse_checkpoint(line: &[u8]) -> Option<(u64, Digest)> {
+    let (seq, digest) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    let plain = seq.bytes().all(|byte| byte.is_ascii_digit());
+    Some((seq.parse().ok().filter(|_| plain)?, digest.parse().ok()?))
+}
+
+fn rolled_back(seq: u64, digest: &Digest, found: &str) -> ChainError {
+    Refusal::new(Class::Rollback, slots::key(seq), format!("record {seq}, {digest}, which was verified before"), found)
+        .into()
+}
+
+fn forked(seq: u64, expected: &Digest, found: &Record) -> ChainError {
+    let expected = format!("record {seq}, {expected}, which was verified before");
+    Refusal::new(Class::Fork, slots::key(seq), expected, format!("another valid record, {}", found.digest)).into()
+}
