@@ -17,5 +17,7 @@ pub mod restore;
 pub mod scan;
 pub mod segment;
 pub mod snapshot;
+pub mod sorter;
 pub mod store;
 pub mod tree;
+pub mod verify;

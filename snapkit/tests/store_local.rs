@@ -36,16 +36,8 @@ fn the_probe_accepts_a_directory_and_leaves_no_object() {
     let store = store_in(directory.path());
     let report = probe(&store, "");
     assert!(report.fit_for_writing, "{report:#?}");
-    assert!(
-        report
-            .checks
-            .iter()
-            .all(|check| check.verdict == Verdict::Passed),
-        "{report:#?}"
-    );
-    store
-        .list("", None, &mut |key, _| panic!("{key} is left"))
-        .unwrap();
+    assert!(report.checks.iter().all(|check| check.verdict == Verdict::Passed), "{report:#?}");
+    store.list("", None, &mut |key, _| panic!("{key} is left")).unwrap();
 }
 
 #[test]
@@ -58,26 +50,10 @@ fn the_probe_accepts_memory_and_finds_a_lying_store_in_any_round() {
     let lying = FaultyStore::new(&memory).damage("race/00000000000000000030", Damage::FlipBit(9));
     let report = probe(&lying, "");
     assert!(!report.fit_for_writing);
-    let race = report
-        .checks
-        .iter()
-        .find(|check| check.name == "create race")
-        .unwrap();
+    let race = report.checks.iter().find(|check| check.name == "create race").unwrap();
     assert!(race.reason.contains("round 31"), "{race:?}");
-    assert!(
-        lying
-            .operations()
-            .iter()
-            .all(|operation| operation.key.starts_with("probe/"))
-    );
-    assert!(
-        lying
-            .operations()
-            .iter()
-            .filter(|operation| operation.call == Call::Create)
-            .count()
-            > 700
-    );
+    assert!(lying.operations().iter().all(|operation| operation.key.starts_with("probe/")));
+    assert!(lying.operations().iter().filter(|operation| operation.call == Call::Create).count() > 700);
 }
 
 #[test]
@@ -90,14 +66,8 @@ fn directories_are_created_only_when_asked() {
     assert!(refused.to_string().contains("some/where"));
     assert!(!directory.path().join("some").exists());
 
-    let create = OpenOptions {
-        create_directory: true,
-        ..OpenOptions::default()
-    };
-    open(address, &create)
-        .unwrap()
-        .put("a/b", "x".into())
-        .unwrap();
+    let create = OpenOptions { create_directory: true, ..OpenOptions::default() };
+    open(address, &create).unwrap().put("a/b", "x".into()).unwrap();
     let by_url = open(&format!("file://{address}"), &OpenOptions::default()).unwrap();
     assert_eq!(by_url.get("a/b", 1).unwrap().as_ref(), b"x");
 }
@@ -111,15 +81,10 @@ fn what_a_killed_writer_leaves_is_invisible() {
         fs::write(directory.path().join(staged), "half").unwrap();
     }
     let mut seen = Vec::new();
-    store
-        .list("", None, &mut |key, _| seen.push(key.to_owned()))
-        .unwrap();
+    store.list("", None, &mut |key, _| seen.push(key.to_owned())).unwrap();
     assert_eq!(seen, ["chain/0.json"]);
     assert!(store.get("chain/1.json", 9).unwrap_err().is_missing());
-    assert!(matches!(
-        store.create("chain/1.json", "1".into()),
-        Ok(Created::Yes)
-    ));
+    assert!(matches!(store.create("chain/1.json", "1".into()), Ok(Created::Yes)));
     assert_eq!(store.get("chain/1.json", 9).unwrap().as_ref(), b"1");
 }
 
@@ -129,11 +94,7 @@ fn visits_of_a_listing_may_use_the_store() {
     let store = store_in(directory.path());
     store.put("a/1", "x".into()).unwrap();
     let mut read = 0;
-    store
-        .list("a/", None, &mut |key, _| {
-            read += store.get(key, 9).unwrap().len()
-        })
-        .unwrap();
+    store.list("a/", None, &mut |key, _| read += store.get(key, 9).unwrap().len()).unwrap();
     assert_eq!(read, 1);
 }
 
@@ -142,20 +103,13 @@ fn objects_that_shrink_or_are_directories_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let store = store_in(directory.path());
     fs::write(directory.path().join("pack"), "12345").unwrap();
-    assert!(matches!(
-        store.get_range("pack", 0..6),
-        Err(StoreError::Short { wanted_end: 6, .. })
-    ));
+    assert!(matches!(store.get_range("pack", 0..6), Err(StoreError::Short { wanted_end: 6, .. })));
     fs::create_dir(directory.path().join("dir")).unwrap();
     assert!(store.get("dir", 9).is_err());
     assert!(store.put("dir", "x".into()).is_err());
     assert!(store.get("pack/below", 9).is_err());
     let error = store.put("pack/below", "x".into()).unwrap_err();
-    assert!(
-        told(&error).contains("something else is in its place"),
-        "{}",
-        told(&error)
-    );
+    assert!(told(&error).contains("something else is in its place"), "{}", told(&error));
 }
 
 /// Runs `test` of this binary below `directory` as a user without special rights; root passes every permission check.
@@ -188,32 +142,16 @@ fn missing_permission_is_told_as_such() {
     store.put("here/a", "x".into()).unwrap();
     let here = directory.path().join("here");
     fs::set_permissions(&here, fs::Permissions::from_mode(0o555)).unwrap();
-    for error in [
-        store.put("here/b", "x".into()).unwrap_err(),
-        store.create("here/b", "x".into()).unwrap_err(),
-    ] {
+    for error in [store.put("here/b", "x".into()).unwrap_err(), store.create("here/b", "x".into()).unwrap_err()] {
         assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
-        assert!(
-            told(&error).contains("Permission denied"),
-            "{}",
-            told(&error)
-        );
+        assert!(told(&error).contains("Permission denied"), "{}", told(&error));
     }
     // May be written, may not be read: the object lands, its directory cannot be synced.
     fs::set_permissions(&here, fs::Permissions::from_mode(0o333)).unwrap();
-    assert!(matches!(
-        store.create("here/c", "x".into()),
-        Ok(Created::Unknown(StoreError::Denied { .. }))
-    ));
+    assert!(matches!(store.create("here/c", "x".into()), Ok(Created::Unknown(StoreError::Denied { .. }))));
     fs::set_permissions(&here, fs::Permissions::from_mode(0o000)).unwrap();
-    assert!(matches!(
-        store.get("here/a", 9),
-        Err(StoreError::Denied { .. })
-    ));
-    assert!(matches!(
-        store.list("here/", None, &mut |_, _| {}),
-        Err(StoreError::Denied { .. })
-    ));
+    assert!(matches!(store.get("here/a", 9), Err(StoreError::Denied { .. })));
+    assert!(matches!(store.list("here/", None, &mut |_, _| {}), Err(StoreError::Denied { .. })));
     fs::set_permissions(&here, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -233,11 +171,9 @@ fn in_mount(test: &str, mount: &str) -> bool {
         .env("SNAPKIT_TEST_MOUNT", directory.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     let required = std::env::var("SNAPKIT_TEST_SERVERS").is_ok_and(|value| value == "required");
-    let cannot =
-        !required && (said.contains("unshare failed") || said.contains("permission denied"));
+    let cannot = !required && (said.contains("unshare failed") || said.contains("permission denied"));
     assert!(output.status.success() || cannot, "{said}");
     false
 }
@@ -255,17 +191,11 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing_visible() {
     store.put("fits", vec![0; 500_000].into()).unwrap();
     let error = store.put("packs/aa", vec![0; 900_000].into()).unwrap_err();
     assert!(!error.can_retry());
-    assert!(
-        told(&error).contains("free some space") && told(&error).contains("No space left"),
-        "{}",
-        told(&error)
-    );
+    assert!(told(&error).contains("free some space") && told(&error).contains("No space left"), "{}", told(&error));
     let created = store.create("chain/0", vec![0; 900_000].into()).unwrap();
     assert!(matches!(created, Created::Unknown(_)), "{created:?}");
     let mut seen = Vec::new();
-    store
-        .list("", None, &mut |key, _| seen.push(key.to_owned()))
-        .unwrap();
+    store.list("", None, &mut |key, _| seen.push(key.to_owned())).unwrap();
     assert_eq!(seen, ["fits"]);
     store.put("packs/aa", vec![0; 300_000].into()).unwrap();
 }
@@ -279,34 +209,20 @@ fn a_read_only_mount_is_told_as_such() {
     }
     let store = store_in(Path::new(&std::env::var("SNAPKIT_TEST_MOUNT").unwrap()));
     assert_eq!(store.get("a", 9).unwrap().as_ref(), b"x\n");
-    for error in [
-        store.put("b", "x".into()).unwrap_err(),
-        store.create("b", "x".into()).unwrap_err(),
-    ] {
+    for error in [store.put("b", "x".into()).unwrap_err(), store.create("b", "x".into()).unwrap_err()] {
         assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
-        assert!(
-            told(&error).contains("Read-only file system"),
-            "{}",
-            told(&error)
-        );
+        assert!(told(&error).contains("Read-only file system"), "{}", told(&error));
     }
     assert!(!probe(&store, "").fit_for_writing);
 }
 
 #[test]
 fn addresses_that_are_not_stores_are_refused_without_their_secrets() {
-    for address in [
-        "ftp://user:secret@host/x",
-        "s3:///prefix",
-        "s3://b/p?sig=secret",
-        "s3://user:secret@b/p",
-    ] {
+    for address in ["ftp://user:secret@host/x", "s3:///prefix", "s3://b/p?sig=secret", "s3://user:secret@b/p"] {
         let error = told(&open(address, &OpenOptions::default()).err().unwrap());
         assert!(!error.contains("secret"), "{error}");
     }
-    let error = open("http://169.254.169.254/latest", &OpenOptions::default())
-        .err()
-        .unwrap();
+    let error = open("http://169.254.169.254/latest", &OpenOptions::default()).err().unwrap();
     assert!(matches!(error, OpenError::Address { .. }));
 }
 
@@ -321,25 +237,8 @@ fn clouds_without_explicit_credentials_are_refused_with_the_names_to_set() {
         assert!(matches!(&error, OpenError::Credentials { .. }), "{error:?}");
         assert!(error.to_string().contains(name), "{error}");
     }
-    let settings = [
-        ("access_key_id", "a"),
-        ("secret_access_key", "b"),
-        ("regoin", "c"),
-    ];
-    let settings = settings
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
-    let error = open(
-        "s3://bucket",
-        &OpenOptions {
-            settings,
-            ..OpenOptions::default()
-        },
-    )
-    .err()
-    .unwrap();
-    assert!(
-        matches!(&error, OpenError::Setting { name, .. } if name == "regoin"),
-        "{error:?}"
-    );
+    let settings = [("access_key_id", "a"), ("secret_access_key", "b"), ("regoin", "c")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let error = open("s3://bucket", &OpenOptions { settings, ..OpenOptions::default() }).err().unwrap();
+    assert!(matches!(&error, OpenError::Setting { name, .. } if name == "regoin"), "{error:?}");
 }

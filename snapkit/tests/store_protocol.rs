@@ -9,17 +9,11 @@ use std::time::{Duration, Instant};
 use scripted::{Reply, Request, Scripted};
 use snapkit::store::{Created, OpenOptions, Pace, Store, StoreError, open};
 
-const OBJECT: [(&str, &str); 2] = [
-    ("ETag", "\"e\""),
-    ("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT"),
-];
+const OBJECT: [(&str, &str); 2] = [("ETag", "\"e\""), ("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT")];
 
 fn options(settings: &[(&str, &str)]) -> OpenOptions {
     OpenOptions {
-        settings: settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+        settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         pace: Pace {
             grace: Duration::from_secs(10),
             bytes_per_second: 10_000,
@@ -43,20 +37,14 @@ fn s3_with_grace(server: &Scripted, grace: Duration) -> Arc<dyn Store> {
         ("secret_access_key", "SECRET"),
     ]
     .map(|(name, value)| (name, value.to_owned()));
-    let settings: Vec<_> = settings
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut options = options(&settings);
     options.pace.grace = grace;
     open("s3://bucket/pre", &options).unwrap()
 }
 
 /// What a `create` comes to when the server gives this answer, and how many requests it took.
-fn created(
-    reply: Reply,
-    store: impl Fn(&Scripted) -> Arc<dyn Store>,
-) -> (Result<Created, StoreError>, Vec<Request>) {
+fn created(reply: Reply, store: impl Fn(&Scripted) -> Arc<dyn Store>) -> (Result<Created, StoreError>, Vec<Request>) {
     let server = Scripted::start(move |_, _| reply.clone());
     let answer = store(&server).create("chain/0", "record".into());
     (answer, server.requests())
@@ -69,10 +57,7 @@ fn create_on_s3_is_one_conditional_request_whatever_the_answer() {
         (ok, "yes"),
         (Reply::status(412), "exists"),
         (Reply::status(409), "unknown"),
-        (
-            Reply::new(409, &[], b"<Code>BlobAlreadyExists</Code>"),
-            "unknown",
-        ),
+        (Reply::new(409, &[], b"<Code>BlobAlreadyExists</Code>"), "unknown"),
         (Reply::status(500), "unknown"),
         (Reply::new(503, &[], b"<Code>SlowDown</Code>"), "unknown"),
         (Reply::status(429), "unknown"),
@@ -105,37 +90,22 @@ fn create_on_s3_is_one_conditional_request_whatever_the_answer() {
 #[test]
 fn create_without_an_answer_in_time_stays_open() {
     let silent = Reply::raw("").then(Duration::from_secs(10), b"");
-    let (answer, requests) = created(silent, |server| {
-        s3_with_grace(server, Duration::from_millis(300))
-    });
-    assert!(
-        matches!(answer, Ok(Created::Unknown(StoreError::Slow { .. }))),
-        "{answer:?}"
-    );
+    let (answer, requests) = created(silent, |server| s3_with_grace(server, Duration::from_millis(300)));
+    assert!(matches!(answer, Ok(Created::Unknown(StoreError::Slow { .. }))), "{answer:?}");
     assert_eq!(requests.len(), 1);
 }
 
 #[test]
 fn create_on_azure_takes_its_own_conflict_as_existing() {
     let azure = |server: &Scripted| {
-        let settings = [
-            ("account_name", "acc"),
-            ("access_key", "a2V5"),
-            ("endpoint", &server.url()),
-        ];
+        let settings = [("account_name", "acc"), ("access_key", "a2V5"), ("endpoint", &server.url())];
         open("az://box/pre", &options(&settings)).unwrap()
     };
-    let (answer, requests) = created(
-        Reply::new(409, &[], b"<Code>BlobAlreadyExists</Code>"),
-        azure,
-    );
+    let (answer, requests) = created(Reply::new(409, &[], b"<Code>BlobAlreadyExists</Code>"), azure);
     assert!(matches!(answer, Ok(Created::Exists)), "{answer:?}");
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].header("if-none-match"), Some("*"));
-    let (answer, _) = created(
-        Reply::new(409, &[], b"<Code>ContainerBeingDeleted</Code>"),
-        azure,
-    );
+    let (answer, _) = created(Reply::new(409, &[], b"<Code>ContainerBeingDeleted</Code>"), azure);
     assert!(matches!(answer, Ok(Created::Unknown(_))), "{answer:?}");
     let (answer, _) = created(Reply::status(412), azure);
     assert!(matches!(answer, Ok(Created::Exists)), "{answer:?}");
@@ -144,11 +114,7 @@ fn create_on_azure_takes_its_own_conflict_as_existing() {
 #[test]
 fn create_on_google_asks_for_generation_zero() {
     let gcs = |server: &Scripted| {
-        let settings = [
-            ("bearer_token", "x"),
-            ("base_url", &server.url()),
-            ("allow_http", "true"),
-        ];
+        let settings = [("bearer_token", "x"), ("base_url", &server.url()), ("allow_http", "true")];
         open("gs://bucket/pre", &options(&settings)).unwrap()
     };
     let (answer, requests) = created(Reply::status(412), gcs);
@@ -164,15 +130,13 @@ fn create_on_google_asks_for_generation_zero() {
 
 #[test]
 fn reads_and_writes_are_repeated_until_the_server_recovers() {
-    let server = Scripted::start(
-        |request, number| match (request.method.as_str(), number % 3) {
-            (_, 0) => Reply::status(503),
-            (_, 1) => Reply::nothing(),
-            ("GET", _) => Reply::new(200, &OBJECT, b"bytes"),
-            ("DELETE", _) => Reply::status(204),
-            _ => Reply::new(200, &OBJECT, b""),
-        },
-    );
+    let server = Scripted::start(|request, number| match (request.method.as_str(), number % 3) {
+        (_, 0) => Reply::status(503),
+        (_, 1) => Reply::nothing(),
+        ("GET", _) => Reply::new(200, &OBJECT, b"bytes"),
+        ("DELETE", _) => Reply::status(204),
+        _ => Reply::new(200, &OBJECT, b""),
+    });
     let store = s3(&server);
     assert_eq!(store.get("a", 5).unwrap().as_ref(), b"bytes");
     store.put("a", "bytes".into()).unwrap();
@@ -186,12 +150,7 @@ fn repetitions_end() {
     let server = Scripted::start(|_, _| Reply::status(500));
     let error = s3(&server).get("a", 5).unwrap_err();
     assert!(error.can_retry());
-    assert!(
-        error
-            .to_string()
-            .contains("cannot read a in the store s3://bucket/pre"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot read a in the store s3://bucket/pre"), "{error}");
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -216,10 +175,7 @@ fn a_broken_transfer_is_repeated_and_never_taken_for_the_object() {
     assert_eq!(s3(&server).get("a", 100).unwrap().as_ref(), [7; 100]);
     let server = Scripted::start(move |_, _| Reply::new(200, &broken, b"only a part"));
     let error = s3(&server).get("a", 100).unwrap_err();
-    assert!(
-        error.can_retry() && error.to_string().contains("broke off"),
-        "{error}"
-    );
+    assert!(error.can_retry() && error.to_string().contains("broke off"), "{error}");
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -228,13 +184,7 @@ fn an_object_longer_than_allowed_is_not_read() {
     let huge = [OBJECT[0], OBJECT[1], ("Content-Length", "1099511627776")];
     let server = Scripted::start(move |_, _| Reply::new(200, &huge, b"begin"));
     let started = Instant::now();
-    assert!(matches!(
-        s3(&server).get("a", 1 << 30),
-        Err(StoreError::TooBig {
-            cap_bytes: 0x4000_0000,
-            ..
-        })
-    ));
+    assert!(matches!(s3(&server).get("a", 1 << 30), Err(StoreError::TooBig { cap_bytes: 0x4000_0000, .. })));
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(server.requests().len(), 1);
 }
@@ -245,16 +195,10 @@ fn ranges_beyond_the_end_are_short() {
     for reply in [Reply::new(206, &partial, b"abcde"), Reply::status(416)] {
         let server = Scripted::start(move |_, _| reply.clone());
         let answer = s3(&server).get_range("a", 10..20);
-        assert!(
-            matches!(answer, Err(StoreError::Short { wanted_end: 20, .. })),
-            "{answer:?}"
-        );
+        assert!(matches!(answer, Err(StoreError::Short { wanted_end: 20, .. })), "{answer:?}");
     }
     let server = Scripted::start(move |_, _| Reply::new(206, &partial, b"abcde"));
-    assert_eq!(
-        s3(&server).get_range("a", 10..15).unwrap().as_ref(),
-        b"abcde"
-    );
+    assert_eq!(s3(&server).get_range("a", 10..15).unwrap().as_ref(), b"abcde");
     assert_eq!(server.requests()[0].header("range"), Some("bytes=10-14"));
 }
 
@@ -262,27 +206,17 @@ fn ranges_beyond_the_end_are_short() {
 fn a_dripping_or_silent_server_is_given_up_in_bounded_time() {
     let length = [OBJECT[0], OBJECT[1], ("Content-Length", "1000000")];
     let head = Reply::raw(&Reply::head(200, &length));
-    let dripping = (0..100).fold(head.clone(), |reply, _| {
-        reply.then(Duration::from_millis(50), b"drip")
-    });
+    let dripping = (0..100).fold(head.clone(), |reply, _| reply.then(Duration::from_millis(50), b"drip"));
     // Its average would allow a hundred seconds.
-    let stalling = head
-        .then(Duration::ZERO, &[0; 999_999])
-        .then(Duration::from_secs(10), b"0");
+    let stalling = head.then(Duration::ZERO, &[0; 999_999]).then(Duration::from_secs(10), b"0");
     let silent = Reply::raw("").then(Duration::from_secs(10), b"");
     for reply in [dripping, stalling, silent] {
         let server = Scripted::start(move |_, _| reply.clone());
         let started = Instant::now();
-        let error = s3_with_grace(&server, Duration::from_millis(300))
-            .get("a", 1_000_000)
-            .unwrap_err();
+        let error = s3_with_grace(&server, Duration::from_millis(300)).get("a", 1_000_000).unwrap_err();
         assert!(matches!(error, StoreError::Slow { .. }), "{error:?}");
         // Four attempts of 0.3 s and the little that dripped.
-        assert!(
-            started.elapsed() < Duration::from_secs(6),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
         assert_eq!(server.requests().len(), 4);
     }
 }
@@ -290,9 +224,8 @@ fn a_dripping_or_silent_server_is_given_up_in_bounded_time() {
 #[test]
 fn a_slow_line_that_keeps_the_rate_is_waited_for() {
     let length = [OBJECT[0], OBJECT[1], ("Content-Length", "20000")];
-    let slow = (0..20).fold(Reply::raw(&Reply::head(200, &length)), |reply, _| {
-        reply.then(Duration::from_millis(50), &[1; 1000])
-    });
+    let slow = (0..20)
+        .fold(Reply::raw(&Reply::head(200, &length)), |reply, _| reply.then(Duration::from_millis(50), &[1; 1000]));
     let server = Scripted::start(move |_, _| slow.clone());
     assert_eq!(s3(&server).get("a", 20_000).unwrap().len(), 20_000);
     assert_eq!(server.requests().len(), 1);
@@ -308,9 +241,7 @@ fn page(keys: &[&str], more: Option<&str>) -> Reply {
             )
         })
         .collect();
-    let more = more
-        .map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>"))
-        .unwrap_or_default();
+    let more = more.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>")).unwrap_or_default();
     let body = format!(
         "<ListBucketResult><Name>bucket</Name><KeyCount>{}</KeyCount>{more}<IsTruncated>{}</IsTruncated>\
          {contents}</ListBucketResult>",
@@ -326,46 +257,25 @@ fn a_listing_that_breaks_continues_after_the_last_key() {
         0 => page(&["a/1", "a/2"], Some("next")),
         1 => Reply::status(503),
         _ => {
-            assert!(
-                request.target.contains("start-after=pre%2Fa%2F2"),
-                "{}",
-                request.target
-            );
+            assert!(request.target.contains("start-after=pre%2Fa%2F2"), "{}", request.target);
             // A server that ignores the start must not lead to a second visit.
             page(&["a/1", "a/2", "a/3"], None)
         }
     });
     let mut seen = Vec::new();
-    s3(&server)
-        .list("a/", None, &mut |key, bytes| {
-            seen.push((key.to_owned(), bytes))
-        })
-        .unwrap();
-    assert_eq!(
-        seen,
-        [
-            ("a/1".to_owned(), 3),
-            ("a/2".to_owned(), 3),
-            ("a/3".to_owned(), 3)
-        ]
-    );
+    s3(&server).list("a/", None, &mut |key, bytes| seen.push((key.to_owned(), bytes))).unwrap();
+    assert_eq!(seen, [("a/1".to_owned(), 3), ("a/2".to_owned(), 3), ("a/3".to_owned(), 3)]);
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
 fn secrets_are_in_no_message() {
     let server = Scripted::start(|_, _| Reply::status(403));
-    let settings = [
-        ("account_name", "acc"),
-        ("sas_token", "sv=2021&sig=VERYSECRET"),
-        ("endpoint", &server.url()),
-    ];
+    let settings = [("account_name", "acc"), ("sas_token", "sv=2021&sig=VERYSECRET"), ("endpoint", &server.url())];
     let azure = open("az://box/pre", &options(&settings)).unwrap();
-    for error in [
-        azure.get("a", 9).unwrap_err(),
-        azure.put("a", "x".into()).unwrap_err(),
-        s3(&server).get("a", 9).unwrap_err(),
-    ] {
+    for error in
+        [azure.get("a", 9).unwrap_err(), azure.put("a", "x".into()).unwrap_err(), s3(&server).get("a", 9).unwrap_err()]
+    {
         let text = format!("{error:?} {error}");
         assert!(!text.contains("SECRET"), "{text}");
     }

@@ -125,7 +125,8 @@ impl<'a> Adapter<'a> {
             user.map_or(entry.uid, |user| user.uid.as_raw())
         });
         let gid = *self.local_groups.entry(entry.gid).or_insert_with(|| {
-            let group = local(names.groups.get(&entry.gid)).and_then(|name| nix::unistd::Group::from_name(&name).ok()?);
+            let group =
+                local(names.groups.get(&entry.gid)).and_then(|name| nix::unistd::Group::from_name(&name).ok()?);
             group.map_or(entry.gid, |group| group.gid.as_raw())
         });
         (uid, gid)
@@ -138,7 +139,18 @@ mod tests {
 
     fn entry(mode: u32) -> Entry {
         let xattrs = vec![(b"security.capability".to_vec(), vec![1]), (b"user.a".to_vec(), vec![2])];
-        Entry { path: b"a".to_vec(), kind: Kind::empty_file(), mode, uid: 77, gid: 78, mtime_s: 0, mtime_ns: 0, xattrs, group: None, torn: false }
+        Entry {
+            path: b"a".to_vec(),
+            kind: Kind::empty_file(),
+            mode,
+            uid: 77,
+            gid: 78,
+            mtime_s: 0,
+            mtime_ns: 0,
+            xattrs,
+            group: None,
+            torn: false,
+        }
     }
 
     fn adapt_as(me: (u32, u32), owners: Owners, entry: Entry) -> (Entry, Changes) {

@@ -14,7 +14,8 @@ use super::{Options, RestoreError};
 use crate::cancel::Cancel;
 use crate::digest::{Digests, TreeDigester, of_state};
 use crate::entry::{
-    ChunkList, Entry, Kind, OwnerNames, PackSet, decode_entry_of_any_length, decode_refs, encode_entry_of_any_length, join,
+    ChunkList, Entry, Kind, OwnerNames, PackSet, decode_entry_of_any_length, decode_refs, encode_entry_of_any_length,
+    join,
 };
 use crate::fetch::{FetchError, Fetcher};
 use crate::id::ContentHash;
@@ -187,7 +188,8 @@ fn patterns(include: &[String]) -> Result<Option<Gitignore>, RestoreError> {
         return Ok(None);
     }
     let mut builder = GitignoreBuilder::new("");
-    let wrong = |source: ignore::Error| RestoreError::Write { path: "--include".to_owned(), source: io::Error::other(source) };
+    let wrong =
+        |source: ignore::Error| RestoreError::Write { path: "--include".to_owned(), source: io::Error::other(source) };
     for pattern in include {
         builder.add_line(None, pattern).map_err(wrong)?;
     }
@@ -207,7 +209,8 @@ fn read_tree(
     scratch: &Path,
     cancel: &Cancel,
 ) -> Result<PlanFile, RestoreError> {
-    let index = Located::from_document(&tree.index).ok_or_else(|| RestoreError::BadReference { tree: tree.name.clone() })?;
+    let index =
+        Located::from_document(&tree.index).ok_or_else(|| RestoreError::BadReference { tree: tree.name.clone() })?;
     let index = index.within(packs);
     let mut reader = TreeReader::new(index, tree.entries);
     let mut digester = TreeDigester::default();
@@ -322,7 +325,8 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
 }
 
 fn is_chosen(path: &[u8], is_directory: bool, selection: &Selection, patterns: Option<&Gitignore>) -> bool {
-    let in_subtree = selection.subtree.as_ref().is_none_or(|subtree| path == subtree.as_slice() || is_below(path, subtree));
+    let in_subtree =
+        selection.subtree.as_ref().is_none_or(|subtree| path == subtree.as_slice() || is_below(path, subtree));
     let matches = patterns.is_none_or(|patterns| {
         let path = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
         !path.as_os_str().is_empty() && patterns.matched_path_or_any_parents(path, is_directory).is_ignore()

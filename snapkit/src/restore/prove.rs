@@ -30,8 +30,8 @@ struct Stop(RestoreError);
 /// Reads a staged tree back and compares it with the plan.
 pub(super) fn prove(tree: &PlannedTree, root: &Arc<OwnedFd>, proof: Proof) -> Result<(), RestoreError> {
     let contents = if proof == Proof::Reread { Contents::Read } else { Contents::Skip };
-    let walk = Walk::of_handle(reopened(root)?, WalkOptions::default())
-        .map_err(|source| RestoreError::write(b"", source))?;
+    let walk =
+        Walk::of_handle(reopened(root)?, WalkOptions::default()).map_err(|source| RestoreError::write(b"", source))?;
     let mut planned = tree.file.read().map_err(|source| RestoreError::write(b"", source))?;
     let mut digester = TreeDigester::default();
     let compare = |mut found: Entry| -> Result<(), Stop> {
@@ -89,14 +89,17 @@ fn difference(expected: &Entry, found: &Entry) -> Option<String> {
         .or_else(|| differs("type", kind(expected), kind(found)))
         .or_else(|| differs("mode", format!("{:o}", expected.mode), format!("{:o}", found.mode)))
         .or_else(|| differs("content", content(expected), content(found)))
-        .or_else(|| differs("owner", format!("{}:{}", expected.uid, expected.gid), format!("{}:{}", found.uid, found.gid)))
+        .or_else(|| {
+            differs("owner", format!("{}:{}", expected.uid, expected.gid), format!("{}:{}", found.uid, found.gid))
+        })
         .or_else(|| {
             let time = |e: &Entry| format!("{}.{:09}", e.mtime_s, e.mtime_ns);
             differs("modification time", time(expected), time(found))
         })
         .or_else(|| (expected.xattrs != found.xattrs).then(|| "extended attributes that differ".to_owned()))
         .or_else(|| {
-            let group = |e: &Entry| if e.links_back() { format!("linked to {:?}", e.group) } else { "not linked".to_owned() };
+            let group =
+                |e: &Entry| if e.links_back() { format!("linked to {:?}", e.group) } else { "not linked".to_owned() };
             differs("hard link", group(expected), group(found))
         })
 }

@@ -320,7 +320,6 @@ struct Ended;
 impl Planner<'_, '_> {
     fn tree(&mut self, tree: &PlannedTree, root: &Arc<OwnedFd>) -> Result<(), RestoreError> {
         let mut opener = Opener::new(root.clone());
-        let mut groups = std::collections::HashSet::new();
         let entries = tree.file.read().map_err(|source| RestoreError::write(b"", source))?;
         for entry in entries {
             let entry = entry.map_err(|source| RestoreError::write(b"", source))?;
@@ -332,14 +331,11 @@ impl Planner<'_, '_> {
                     let made = rustix::fs::mkdirat(&above, &name_of(&entry.path), Mode::RWXU);
                     made.map_err(|error| collision_or(&entry, error))?;
                 }
+                // Further members of a hard-link group are linked to the first when all data is there.
+                Kind::File { .. } if entry.links_back() => {}
                 Kind::File { .. } => {
-                    if entry.links_back() && !groups.insert(entry.group) {
-                        continue;
-                    }
-                    if entry.links_back() || self.file(entry, &mut opener)?.is_err() {
-                        if self.run.has_ended() {
-                            return Ok(());
-                        }
+                    if self.file(entry, &mut opener)?.is_err() {
+                        return Ok(());
                     }
                 }
                 _ => {}

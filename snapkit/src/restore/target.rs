@@ -71,7 +71,8 @@ impl Destination {
                     return Err(RestoreError::TargetNotEmpty { path: target });
                 }
                 if fs::metadata(parent).map_err(failed)?.dev() != found.dev() {
-                    let why = "it is a mount point, which cannot be replaced in one step; restore to a directory inside it";
+                    let why =
+                        "it is a mount point, which cannot be replaced in one step; restore to a directory inside it";
                     return Err(failed(io::Error::other(why)));
                 }
             }

@@ -50,10 +50,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Pace {
     /// Calls `attempt` until it succeeds, fails for good, or repetitions are used up.
-    pub(super) fn repeat<T>(
-        &self,
-        mut attempt: impl FnMut() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn repeat<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut repetitions = Repetitions::new(self);
         loop {
             match attempt() {
@@ -73,11 +70,7 @@ pub(super) struct Repetitions<'a> {
 
 impl<'a> Repetitions<'a> {
     pub(super) fn new(pace: &'a Pace) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            done: 0,
-        }
+        Self { pace, started: Instant::now(), done: 0 }
     }
 
     /// Pauses before the next repetition; false when there is none left.
@@ -85,17 +78,11 @@ impl<'a> Repetitions<'a> {
         if self.done >= self.pace.retries || self.started.elapsed() >= self.pace.patience {
             return false;
         }
-        let pause = self
-            .pace
-            .pause
-            .saturating_mul(1 << self.done.min(10))
-            .min(PAUSE_MAX);
+        let pause = self.pace.pause.saturating_mul(1 << self.done.min(10)).min(PAUSE_MAX);
         self.done += 1;
         // Half fixed, half random, so that many clients do not return in step.
         let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        std::thread::sleep(
-            pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)),
-        );
+        std::thread::sleep(pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)));
         true
     }
 }
@@ -116,11 +103,7 @@ pub(super) struct TooSlow {
 
 impl<'a> Meter<'a> {
     pub(super) fn start(pace: &'a Pace) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            moved_bytes: 0,
-        }
+        Self { pace, started: Instant::now(), moved_bytes: 0 }
     }
 
     /// Records bytes that arrived, which extends the time allowed.
@@ -130,30 +113,20 @@ impl<'a> Meter<'a> {
 
     /// Waits for the next piece of a download.
     pub(super) async fn wait<F: Future>(&self, step: F) -> Result<F::Output, TooSlow> {
-        let by_rate =
-            self.started + self.pace.grace + time_for(self.moved_bytes, self.pace.bytes_per_second);
-        self.until(by_rate.min(Instant::now() + self.pace.grace), step)
-            .await
+        let by_rate = self.started + self.pace.grace + time_for(self.moved_bytes, self.pace.bytes_per_second);
+        self.until(by_rate.min(Instant::now() + self.pace.grace), step).await
     }
 
     /// Waits for an upload of `bytes`.
-    pub(super) async fn wait_to_send<F: Future>(
-        &self,
-        bytes: u64,
-        step: F,
-    ) -> Result<F::Output, TooSlow> {
-        let by_rate =
-            self.started + self.pace.grace + time_for(bytes, self.pace.upload_bytes_per_second);
+    pub(super) async fn wait_to_send<F: Future>(&self, bytes: u64, step: F) -> Result<F::Output, TooSlow> {
+        let by_rate = self.started + self.pace.grace + time_for(bytes, self.pace.upload_bytes_per_second);
         self.until(by_rate, step).await
     }
 
     async fn until<F: Future>(&self, deadline: Instant, step: F) -> Result<F::Output, TooSlow> {
         timeout_at(deadline.into(), step)
             .await
-            .map_err(|_| TooSlow {
-                moved_bytes: self.moved_bytes,
-                seconds: self.started.elapsed().as_secs(),
-            })
+            .map_err(|_| TooSlow { moved_bytes: self.moved_bytes, seconds: self.started.elapsed().as_secs() })
     }
 }
 

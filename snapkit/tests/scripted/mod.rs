@@ -19,10 +19,7 @@ pub(crate) struct Request {
 impl Request {
     /// The value of a header, by its lowercase name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -37,10 +34,7 @@ impl Reply {
     pub(crate) fn new(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let length = body.len().to_string();
         let mut all = headers.to_vec();
-        if !headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        {
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
             all.push(("Content-Length", &length));
         }
         Self::raw(&Self::head(status, &all)).then(Duration::ZERO, body)
@@ -56,9 +50,7 @@ impl Reply {
     }
 
     pub(crate) fn raw(head: &str) -> Self {
-        Self {
-            pieces: vec![(Duration::ZERO, head.as_bytes().to_vec())],
-        }
+        Self { pieces: vec![(Duration::ZERO, head.as_bytes().to_vec())] }
     }
 
     pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> String {
@@ -107,35 +99,23 @@ impl Scripted {
     }
 }
 
-fn serve(
-    mut connection: TcpStream,
-    seen: &Mutex<Vec<Request>>,
-    answer: &dyn Fn(&Request, usize) -> Reply,
-) {
+fn serve(mut connection: TcpStream, seen: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request, usize) -> Reply) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     let mut line = String::new();
     if reader.read_line(&mut line).unwrap_or(0) == 0 {
         return;
     }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let mut request = Request {
-        method: words.next().unwrap(),
-        target: words.next().unwrap(),
-        headers: Vec::new(),
-    };
+    let mut request = Request { method: words.next().unwrap(), target: words.next().unwrap(), headers: Vec::new() };
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
         let Some((name, value)) = line.trim_end().split_once(": ") else {
             break;
         };
-        request
-            .headers
-            .push((name.to_ascii_lowercase(), value.to_owned()));
+        request.headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
-    let length: usize = request
-        .header("content-length")
-        .map_or(0, |length| length.parse().unwrap());
+    let length: usize = request.header("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     let number = {
