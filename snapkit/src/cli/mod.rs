@@ -14,6 +14,7 @@ mod progress;
 mod session;
 mod signals;
 mod store;
+mod tour;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Key(key::KeyArgs),
+    Tour(tour::TourArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -73,6 +75,7 @@ impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Key(args) => key::run(args, session),
+            Self::Tour(args) => tour::run(args, session),
             Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),
             Self::Completions(args) => completions::run(args, session),
