@@ -13,6 +13,8 @@ mod output;
 mod progress;
 mod session;
 mod signals;
+mod store;
+mod tour;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +64,8 @@ struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Key(key::KeyArgs),
+    Tour(tour::TourArgs),
+    Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -71,6 +75,8 @@ impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Key(args) => key::run(args, session),
+            Self::Tour(args) => tour::run(args, session),
+            Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),
             Self::Completions(args) => completions::run(args, session),
             Self::Man(args) => man::run(args, session),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// A result that can be printed as text and as JSON.
 pub(super) trait Report: Serialize {
-    /// The name and version of the JSON form, such as `snapkit.log/1`.
+    /// The name and version of the JSON form, such as `snapkit.doctor/1`.
     const SCHEMA: &'static str;
 
     /// Writes the text form.
