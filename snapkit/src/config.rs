@@ -54,6 +54,8 @@ pub struct SnapshotConfig {
     pub exclude_from: Setting<Vec<PathBuf>>,
     /// Whether directories on other file systems are left out.
     pub one_file_system: Setting<bool>,
+    /// Leave out the content of directories that a `CACHEDIR.TAG` marks.
+    pub exclude_caches: Setting<bool>,
     /// Whether fifos and devices are taken.
     pub devices: Setting<bool>,
     /// In how many days each settled file is read again once.
@@ -190,6 +192,7 @@ impl Config {
                 excludes: Setting::default_of(Vec::new()),
                 exclude_from: Setting::default_of(Vec::new()),
                 one_file_system: Setting::default_of(false),
+                exclude_caches: Setting::default_of(false),
                 devices: Setting::default_of(false),
                 reread_cycle_days: Setting::default_of(DEFAULT_REREAD_CYCLE_DAYS),
                 compression_level: Setting::default_of(DEFAULT_COMPRESSION_LEVEL),

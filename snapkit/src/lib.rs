@@ -1,6 +1,7 @@
 //! The snapkit engine: directories in, a signed chain of snapshots in an object store, and back.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod backup;
 pub mod cancel;
 pub mod chain;
 pub mod chunk;

@@ -128,6 +128,7 @@ fn settings(config: &Config) -> Vec<Shown> {
         of("snapshot.excludes", &snapshot.excludes),
         of("snapshot.exclude_from", &snapshot.exclude_from),
         of("snapshot.one_file_system", &snapshot.one_file_system),
+        of("snapshot.exclude_caches", &snapshot.exclude_caches),
         of("snapshot.devices", &snapshot.devices),
         of("snapshot.reread_cycle_days", &snapshot.reread_cycle_days),
         of("snapshot.compression_level", &snapshot.compression_level),

@@ -35,6 +35,7 @@ struct SnapshotTable {
     excludes: Option<Spanned<Vec<String>>>,
     exclude_from: Option<Spanned<Vec<PathBuf>>>,
     one_file_system: Option<Spanned<bool>>,
+    exclude_caches: Option<Spanned<bool>>,
     devices: Option<Spanned<bool>>,
     reread_cycle_days: Option<Spanned<u32>>,
     compression_level: Option<Spanned<i32>>,
@@ -104,6 +105,9 @@ impl Reader<'_> {
         }
         if let Some(one) = table.one_file_system {
             snapshot.one_file_system = self.setting(one, |one| one);
+        }
+        if let Some(exclude) = table.exclude_caches {
+            snapshot.exclude_caches = self.setting(exclude, |exclude| exclude);
         }
         if let Some(devices) = table.devices {
             snapshot.devices = self.setting(devices, |devices| devices);

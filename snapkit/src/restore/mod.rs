@@ -14,7 +14,7 @@ mod target;
 
 pub use adapt::{Adapted, Owners};
 pub use plan::{Plan, PlannedTree, Selection, plan};
-pub use prove::Proof;
+pub use crate::config::Proof;
 pub use target::{Destination, apply};
 
 use std::io;

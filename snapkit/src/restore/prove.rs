@@ -3,21 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::RestoreError;
+use super::{Proof, RestoreError};
 use super::plan::PlannedTree;
 use crate::digest::TreeDigester;
 use crate::entry::{Entry, Kind, printable};
 use crate::scan::inspect::{Contents, inspect_tree, with_content};
 use crate::scan::walk::{Walk, WalkError, WalkOptions};
-
-/// Where the contents of files come from when a restore is proved; all else is always read back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The bytes as they were written.
-    Written,
-    /// The bytes as they are read back.
-    Reread,
-}
 
 impl From<WalkError> for Stop {
     fn from(error: WalkError) -> Self {
