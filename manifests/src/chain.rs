@@ -9,8 +9,7 @@ use jiff::Timestamp;
 
 use crate::digest::Digest;
 use crate::document::record::{
-    self, Body, Claim, Header, LogState, Nonce, RECORD_CAP, Record, SegmentRef, VOIDS_CAP, Void,
-    Writer, kind_of,
+    self, Body, Claim, Header, LogState, Nonce, RECORD_CAP, Record, SegmentRef, VOIDS_CAP, Void, Writer, kind_of,
 };
 use crate::document::root::Root;
 use crate::envelope::{Envelope, Signers, Verified};
@@ -73,13 +72,8 @@ impl Head {
         let object = || format!("record {}", self.seq);
         if voids.len() > VOIDS_CAP {
             let found = "more; a flood like this is not an accident";
-            return Err(Refusal::new(
-                Class::TooMany,
-                object(),
-                "at most 64 void slots after it",
-                found,
-            )
-            .with_hint("have the owner of the store remove what is not a record"));
+            return Err(Refusal::new(Class::TooMany, object(), "at most 64 void slots after it", found)
+                .with_hint("have the owner of the store remove what is not a record"));
         }
         let mut log = self.log.clone();
         for void in voids {
@@ -92,30 +86,10 @@ impl Head {
         Ok(log)
     }
 
-    fn after(
-        record: &Record,
-        chain: Digest,
-        mut log: Frontier,
-        segments: Option<Vec<SegmentRef>>,
-    ) -> Head {
+    fn after(record: &Record, chain: Digest, mut log: Frontier, segments: Option<Vec<SegmentRef>>) -> Head {
         log.push(&record.digest);
-        let Header {
-            epoch,
-            seq,
-            term,
-            time,
-            ..
-        } = record.header;
-        Head {
-            chain,
-            epoch,
-            seq,
-            digest: record.digest,
-            term,
-            time,
-            log,
-            segments,
-        }
+        let Header { epoch, seq, term, time, .. } = record.header;
+        Head { chain, epoch, seq, digest: record.digest, term, time, log, segments }
     }
 }
 
@@ -129,27 +103,12 @@ pub fn first(bytes: &[u8], root_one: &Digest, root: &Root) -> Result<(Record, He
     let object = "record 0";
     let record = examine(bytes, None, 0, root).map_err(Verdict::refusal)?;
     let Body::Genesis(genesis) = &record.body else {
-        return Err(Refusal::new(
-            Class::Type,
-            object,
-            "a genesis record",
-            record.body.kind(),
-        ));
+        return Err(Refusal::new(Class::Type, object, "a genesis record", record.body.kind()));
     };
     if genesis.root != *root_one {
-        return Err(Refusal::new(
-            Class::Origin,
-            object,
-            format!("first root sha256:{root_one}"),
-            genesis.root,
-        ));
+        return Err(Refusal::new(Class::Origin, object, format!("first root sha256:{root_one}"), genesis.root));
     }
-    let head = Head::after(
-        &record,
-        record.digest,
-        Frontier::default(),
-        Some(Vec::new()),
-    );
+    let head = Head::after(&record, record.digest, Frontier::default(), Some(Vec::new()));
     Ok((record, head))
 }
 
@@ -159,12 +118,7 @@ pub fn first(bytes: &[u8], root_one: &Digest, root: &Root) -> Result<(Record, He
 /// What [`is_void`] calls void, as its refusal; [`Class::Mix`] if it follows another record,
 /// [`Class::Inconsistent`] if its epoch, term, void slots or log are not those seen; [`Class::Newer`] if
 /// it needs a newer snapkit; [`Class::TooMany`] after more than 64 void slots.
-pub fn next(
-    head: &Head,
-    voids: &[Void],
-    bytes: &[u8],
-    root: &Root,
-) -> Result<(Record, Head), Refusal> {
+pub fn next(head: &Head, voids: &[Void], bytes: &[u8], root: &Root) -> Result<(Record, Head), Refusal> {
     let log = head.log_after(voids)?;
     let record = examine(bytes, Some(head.chain), log.size(), root).map_err(Verdict::refusal)?;
     follow(head, voids, log, record)
@@ -176,12 +130,7 @@ pub fn next(
 ///
 /// # Errors
 /// As [`next`], except for what makes the slot void.
-pub fn step(
-    head: &Head,
-    voids: &mut Vec<Void>,
-    bytes: &[u8],
-    root: &Root,
-) -> Result<Option<(Record, Head)>, Refusal> {
+pub fn step(head: &Head, voids: &mut Vec<Void>, bytes: &[u8], root: &Root) -> Result<Option<(Record, Head)>, Refusal> {
     let log = head.log_after(voids)?;
     match examine(bytes, Some(head.chain), log.size(), root) {
         Ok(record) => {
@@ -190,10 +139,7 @@ pub fn step(
             Ok(Some(followed))
         }
         Err(Verdict::Void(_)) => {
-            voids.push(Void {
-                seq: log.size(),
-                sha256: void_digest(bytes),
-            });
+            voids.push(Void { seq: log.size(), sha256: void_digest(bytes) });
             head.log_after(voids).map(|_| None)
         }
         Err(Verdict::Stop(refusal)) => Err(refusal),
@@ -207,20 +153,11 @@ pub fn step(
 ///
 /// # Errors
 /// As [`next`], except for what contradicts the slots before it.
-pub fn trusted(
-    bytes: &[u8],
-    chain: &Digest,
-    seq: u64,
-    root: &Root,
-) -> Result<(Record, Head), Refusal> {
+pub fn trusted(bytes: &[u8], chain: &Digest, seq: u64, root: &Root) -> Result<(Record, Head), Refusal> {
     let record = examine(bytes, Some(*chain), seq, root).map_err(Verdict::refusal)?;
     let LogState { size, frontier, .. } = &record.header.log;
     let log = Frontier::from_parts(*size, frontier.clone()).expect("the record's log was checked");
-    let segments = if seq == 0 {
-        Some(Vec::new())
-    } else {
-        record.header.segments.clone()
-    };
+    let segments = if seq == 0 { Some(Vec::new()) } else { record.header.segments.clone() };
     let head = Head::after(&record, *chain, log, segments);
     Ok((record, head))
 }
@@ -230,18 +167,10 @@ pub fn trusted(
 /// # Errors
 /// The refusal of bytes that are signed for this slot and yet no record this reader can accept; among
 /// them [`Class::Newer`]. Such a slot is not void.
-pub fn is_void(
-    bytes: &[u8],
-    chain: &Digest,
-    seq: u64,
-    root: &Root,
-) -> Result<Option<Void>, Refusal> {
+pub fn is_void(bytes: &[u8], chain: &Digest, seq: u64, root: &Root) -> Result<Option<Void>, Refusal> {
     match examine(bytes, Some(*chain), seq, root) {
         Ok(_) => Ok(None),
-        Err(Verdict::Void(_)) => Ok(Some(Void {
-            seq,
-            sha256: void_digest(bytes),
-        })),
+        Err(Verdict::Void(_)) => Ok(Some(Void { seq, sha256: void_digest(bytes) })),
         Err(Verdict::Stop(refusal)) => Err(refusal),
     }
 }
@@ -284,41 +213,22 @@ fn authorised(
 ) -> Result<(Verified, Tree), Refusal> {
     let envelope = Envelope::decode(bytes, RECORD_CAP, object)?;
     let Some(kind) = kind_of(envelope.payload_type()).map(str::to_owned) else {
-        return Err(Refusal::new(
-            Class::Type,
-            object,
-            "a kind of record",
-            excerpt(envelope.payload_type()),
-        ));
+        return Err(Refusal::new(Class::Type, object, "a kind of record", excerpt(envelope.payload_type())));
     };
     let verified = envelope.verify(&signers_of(&kind, root), object)?;
     check_entitled(&kind, verified.signers(), seq, root, object)?;
     let tree = Tree::read(verified.payload(), RECORD_CAP, object)?;
-    let claim = Claim::of(&tree).ok_or_else(|| {
-        Refusal::new(
-            Class::Json,
-            object,
-            "the fields `chain` and `seq`",
-            "none that are sound",
-        )
-    })?;
+    let claim = Claim::of(&tree)
+        .ok_or_else(|| Refusal::new(Class::Json, object, "the fields `chain` and `seq`", "none that are sound"))?;
     if claim.seq != seq {
-        return Err(Refusal::new(
-            Class::Seq,
-            object,
-            format!("sequence number {seq}"),
-            claim.seq,
-        ));
+        return Err(Refusal::new(Class::Seq, object, format!("sequence number {seq}"), claim.seq));
     }
     // Genesis cannot name its own digest, and it is what the chain is named by.
     let named = claim.chain.unwrap_or(verified.digest());
     match chain {
-        Some(chain) if named != chain => Err(Refusal::new(
-            Class::Origin,
-            object,
-            format!("a record of chain {chain}"),
-            format!("one of {named}"),
-        )),
+        Some(chain) if named != chain => {
+            Err(Refusal::new(Class::Origin, object, format!("a record of chain {chain}"), format!("one of {named}")))
+        }
         _ => Ok((verified, tree)),
     }
 }
@@ -329,11 +239,7 @@ fn signers_of(kind: &str, root: &Root) -> Signers {
         "genesis" => root.signers("root"),
         "snapshot" => root.signers("writer"),
         _ => {
-            let mut any = Signers {
-                name: "a role of the chain".into(),
-                threshold: 1,
-                ..root.signers("root")
-            };
+            let mut any = Signers { name: "a role of the chain".into(), threshold: 1, ..root.signers("root") };
             for role in CHAIN_ROLES {
                 any.allowed.extend(root.signers(role).allowed);
             }
@@ -343,24 +249,13 @@ fn signers_of(kind: &str, root: &Root) -> Signers {
 }
 
 /// Writer keys count only in their range; a record of an unknown kind needs the threshold of one role.
-fn check_entitled(
-    kind: &str,
-    signers: &[PublicKey],
-    seq: u64,
-    root: &Root,
-    object: &str,
-) -> Result<(), Refusal> {
+fn check_entitled(kind: &str, signers: &[PublicKey], seq: u64, root: &Root, object: &str) -> Result<(), Refusal> {
     let met = |role: &str| {
-        let Signers {
-            allowed, threshold, ..
-        } = root.signers(role);
-        let valid = |key: &&PublicKey| {
-            allowed.contains(key) && (role != "writer" || root.writer_may_sign(key, seq))
-        };
+        let Signers { allowed, threshold, .. } = root.signers(role);
+        let valid = |key: &&PublicKey| allowed.contains(key) && (role != "writer" || root.writer_may_sign(key, seq));
         signers.iter().filter(valid).count() >= threshold.max(1) as usize
     };
-    let refuse =
-        |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, found));
+    let refuse = |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, found));
     match kind {
         "genesis" => Ok(()),
         "snapshot" if met("writer") => Ok(()),
@@ -379,57 +274,28 @@ fn check_entitled(
 }
 
 /// Compares a record with what its reader saw before it.
-fn follow(
-    head: &Head,
-    voids: &[Void],
-    log: Frontier,
-    record: Record,
-) -> Result<(Record, Head), Refusal> {
+fn follow(head: &Head, voids: &[Void], log: Frontier, record: Record) -> Result<(Record, Head), Refusal> {
     let object = format!("record {}", record.header.seq);
-    let refuse = |class, expected: String, found: String| {
-        Err(Refusal::new(class, object.clone(), expected, found))
-    };
+    let refuse = |class, expected: String, found: String| Err(Refusal::new(class, object.clone(), expected, found));
     let header = &record.header;
     if header.epoch != head.epoch || header.term != head.term {
         let expected = format!("epoch {} and term {}", head.epoch, head.term);
-        return refuse(
-            Class::Inconsistent,
-            expected,
-            format!("epoch {} and term {}", header.epoch, header.term),
-        );
+        return refuse(Class::Inconsistent, expected, format!("epoch {} and term {}", header.epoch, header.term));
     }
     if header.void != voids {
         let list = |voids: &[Void]| match voids {
             [] => "none".to_owned(),
-            _ => voids
-                .iter()
-                .map(|void| format!("{} ({})", void.seq, void.sha256))
-                .collect::<Vec<_>>()
-                .join(", "),
+            _ => voids.iter().map(|void| format!("{} ({})", void.seq, void.sha256)).collect::<Vec<_>>().join(", "),
         };
-        return refuse(
-            Class::Inconsistent,
-            format!("the void slots seen, {}", list(voids)),
-            list(&header.void),
-        );
+        return refuse(Class::Inconsistent, format!("the void slots seen, {}", list(voids)), list(&header.void));
     }
     if header.previous != Some(head.digest) {
-        let found = header
-            .previous
-            .map_or("none".to_owned(), |digest| digest.to_string());
-        return refuse(
-            Class::Mix,
-            format!("record {} as its previous, {}", head.seq, head.digest),
-            found,
-        );
+        let found = header.previous.map_or("none".to_owned(), |digest| digest.to_string());
+        return refuse(Class::Mix, format!("record {} as its previous, {}", head.seq, head.digest), found);
     }
     if header.log != LogState::from(&log) {
         let expected = format!("log root {} over {} slots", log.root(), log.size());
-        return refuse(
-            Class::Inconsistent,
-            expected,
-            format!("{} over {}", header.log.root, header.log.size),
-        );
+        return refuse(Class::Inconsistent, expected, format!("{} over {}", header.log.root, header.log.size));
     }
     let segments = header.segments.clone().or_else(|| head.segments.clone());
     let next = Head::after(&record, head.chain, log, segments);

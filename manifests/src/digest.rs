@@ -68,9 +68,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -78,10 +76,7 @@ impl<'de> Deserialize<'de> for Digest {
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Exactly `N` bytes of lowercase hex, or nothing.
@@ -113,13 +108,7 @@ mod tests {
         assert_eq!(empty.parse(), Ok(Digest::sha256(b"")));
         let upper = empty.to_uppercase();
         let prefixed = format!("sha256:{empty}");
-        for wrong in [
-            &empty[1..],
-            upper.as_str(),
-            prefixed.as_str(),
-            "",
-            &format!("{empty}0"),
-        ] {
+        for wrong in [&empty[1..], upper.as_str(), prefixed.as_str(), "", &format!("{empty}0")] {
             assert_eq!(wrong.parse::<Digest>(), Err(NotADigest), "{wrong}");
         }
     }

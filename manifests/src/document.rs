@@ -24,12 +24,7 @@ fn check_growth(tree: &Tree, object: &str) -> Result<(), Refusal> {
     if let Some(Tree::Text(format)) = tree.get("format")
         && format != FORMAT
     {
-        return Err(Refusal::new(
-            Class::Newer,
-            object,
-            format!("format {FORMAT}"),
-            crate::keys::excerpt(format),
-        ));
+        return Err(Refusal::new(Class::Newer, object, format!("format {FORMAT}"), crate::keys::excerpt(format)));
     }
     let Some(Tree::Array(names)) = tree.get("critical") else {
         return Ok(());
@@ -37,32 +32,22 @@ fn check_growth(tree: &Tree, object: &str) -> Result<(), Refusal> {
     let unknown: Vec<String> = names
         .iter()
         .filter_map(|name| match name {
-            Tree::Text(name) if !KNOWN_CRITICAL.contains(&name.as_str()) => {
-                Some(crate::keys::excerpt(name))
-            }
+            Tree::Text(name) if !KNOWN_CRITICAL.contains(&name.as_str()) => Some(crate::keys::excerpt(name)),
             _ => None,
         })
         .collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(Refusal::new(
-        Class::Newer,
-        object,
-        "only critical features known here",
-        unknown.join(", "),
-    ))
+    Err(Refusal::new(Class::Newer, object, "only critical features known here", unknown.join(", ")))
 }
 
 /// `critical` is absent or has names; an empty list would be a second way to say nothing.
 fn check_critical(critical: &Option<Vec<String>>, object: &str) -> Result<(), Refusal> {
     match critical {
-        Some(names) if names.is_empty() => Err(Refusal::new(
-            Class::Json,
-            object,
-            "no `critical` or one with names",
-            "an empty one",
-        )),
+        Some(names) if names.is_empty() => {
+            Err(Refusal::new(Class::Json, object, "no `critical` or one with names", "an empty one"))
+        }
         _ => Ok(()),
     }
 }
@@ -71,26 +56,18 @@ fn check_critical(critical: &Option<Vec<String>>, object: &str) -> Result<(), Re
 mod time {
     use super::*;
 
-    pub(super) fn serialize<S: Serializer>(
-        time: &Timestamp,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(time)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Timestamp, D::Error> {
-        parse(&String::deserialize(deserializer)?).ok_or_else(|| {
-            de::Error::custom("not a time of the form YYYY-MM-DDTHH:MM:SS[.NNNNNNNNN]Z")
-        })
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        parse(&String::deserialize(deserializer)?)
+            .ok_or_else(|| de::Error::custom("not a time of the form YYYY-MM-DDTHH:MM:SS[.NNNNNNNNN]Z"))
     }
 
     fn parse(text: &str) -> Option<Timestamp> {
         let digits_at = |range: std::ops::Range<usize>| {
-            text.as_bytes()
-                .get(range)
-                .is_some_and(|part| part.iter().all(u8::is_ascii_digit))
+            text.as_bytes().get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit))
         };
         let mark = |at: usize, byte: u8| text.as_bytes().get(at) == Some(&byte);
         let shape = digits_at(0..4)
@@ -110,11 +87,7 @@ mod time {
             || fraction.strip_prefix('.').is_some_and(|digits| {
                 (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
             });
-        if shape && fraction_fits {
-            text.parse().ok()
-        } else {
-            None
-        }
+        if shape && fraction_fits { text.parse().ok() } else { None }
     }
 
     #[cfg(test)]
@@ -123,11 +96,7 @@ mod time {
 
         #[test]
         fn only_utc_with_z_is_a_time() {
-            for text in [
-                "2026-11-20T12:00:00Z",
-                "2026-11-20T12:00:00.123456789Z",
-                "1969-12-31T23:59:59.5Z",
-            ] {
+            for text in ["2026-11-20T12:00:00Z", "2026-11-20T12:00:00.123456789Z", "1969-12-31T23:59:59.5Z"] {
                 assert!(parse(text).is_some(), "{text}");
             }
             for text in [

@@ -94,31 +94,12 @@ impl Envelope {
             let expected = format!("at most {SIGNATURES_CAP} signatures");
             return Err(Refusal::new(Class::TooMany, object, expected, found));
         }
-        if !wire
-            .payload_type
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic())
-        {
-            return Err(Refusal::new(
-                Class::Type,
-                object,
-                "an ASCII payload type",
-                excerpt(&wire.payload_type),
-            ));
+        if !wire.payload_type.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::new(Class::Type, object, "an ASCII payload type", excerpt(&wire.payload_type)));
         }
-        let payload = decode_base64(&wire.payload).ok_or_else(|| {
-            Refusal::new(
-                Class::Json,
-                object,
-                "a payload in padded base64",
-                "other text",
-            )
-        })?;
-        Ok(Envelope {
-            payload_type: wire.payload_type,
-            payload,
-            signatures: wire.signatures,
-        })
+        let payload = decode_base64(&wire.payload)
+            .ok_or_else(|| Refusal::new(Class::Json, object, "a payload in padded base64", "other text"))?;
+        Ok(Envelope { payload_type: wire.payload_type, payload, signatures: wire.signatures })
     }
 
     /// The claimed type. It chooses who must have signed, and the signatures then cover it.
@@ -128,8 +109,7 @@ impl Envelope {
 
     /// Checks the signatures: the one place where trust begins.
     pub(crate) fn verify(self, signers: &Signers, object: &str) -> Result<Verified, Refusal> {
-        let refuse =
-            |class, expected: &str, found: String| Refusal::new(class, object, expected, found);
+        let refuse = |class, expected: &str, found: String| Refusal::new(class, object, expected, found);
         if self.signatures.is_empty() {
             return Err(refuse(Class::SigMissing, "a signature", "none".into()));
         }
@@ -158,12 +138,7 @@ impl Envelope {
         let needed = signers.threshold.max(1) as usize;
         if good.len() >= needed {
             let digest = Digest::sha256(&self.payload);
-            return Ok(Verified {
-                payload_type: self.payload_type,
-                payload: self.payload,
-                digest,
-                signers: good,
-            });
+            return Ok(Verified { payload_type: self.payload_type, payload: self.payload, digest, signers: good });
         }
         let name = &signers.name;
         Err(match (good.is_empty(), wrong_role, bad) {
@@ -185,10 +160,7 @@ impl Envelope {
             (true, None, None) => refuse(
                 Class::SigUntrusted,
                 &format!("a signature by a key of {name}"),
-                format!(
-                    "only unknown keys, such as {}",
-                    excerpt(&self.signatures[0].keyid)
-                ),
+                format!("only unknown keys, such as {}", excerpt(&self.signatures[0].keyid)),
             ),
         })
     }
@@ -199,17 +171,8 @@ impl Envelope {
         if digest != *pin {
             return Err(digest);
         }
-        let Envelope {
-            payload_type,
-            payload,
-            ..
-        } = self;
-        Ok(Verified {
-            payload_type: payload_type.clone(),
-            payload: payload.clone(),
-            digest,
-            signers: Vec::new(),
-        })
+        let Envelope { payload_type, payload, .. } = self;
+        Ok(Verified { payload_type: payload_type.clone(), payload: payload.clone(), digest, signers: Vec::new() })
     }
 }
 
@@ -222,21 +185,10 @@ impl Envelope {
 /// [`Class::SigMissing`] without any signature, [`Class::SigUntrusted`] with none by a known key,
 /// [`Class::Role`] with a good one by a known key that is not allowed, [`Class::Sig`] with a bad one by a
 /// known key, and [`Class::Threshold`] with good ones by too few distinct keys.
-pub fn verify(
-    bytes: &[u8],
-    cap: usize,
-    types: &[&str],
-    signers: &Signers,
-    object: &str,
-) -> Result<Verified, Refusal> {
+pub fn verify(bytes: &[u8], cap: usize, types: &[&str], signers: &Signers, object: &str) -> Result<Verified, Refusal> {
     let envelope = Envelope::decode(bytes, cap, object)?;
     if !types.contains(&envelope.payload_type()) {
-        return Err(Refusal::new(
-            Class::Type,
-            object,
-            types.join(" or "),
-            excerpt(envelope.payload_type()),
-        ));
+        return Err(Refusal::new(Class::Type, object, types.join(" or "), excerpt(envelope.payload_type())));
     }
     envelope.verify(signers, object)
 }
@@ -247,36 +199,20 @@ pub fn verify(
 ///
 /// # Errors
 /// What a signer says, or [`Class::TooMany`] for more signers than a reader accepts.
-pub fn sign(
-    payload_type: &str,
-    payload: &[u8],
-    signers: &[&dyn Signer],
-) -> Result<Vec<u8>, Refusal> {
+pub fn sign(payload_type: &str, payload: &[u8], signers: &[&dyn Signer]) -> Result<Vec<u8>, Refusal> {
     let message = pae(payload_type, payload);
     let mut signatures: Vec<WireSignature> = Vec::new();
     for signer in signers {
         let keyid = signer.public().id().to_string();
         if signatures.iter().all(|signature| signature.keyid != keyid) {
-            signatures.push(WireSignature {
-                keyid,
-                sig: STANDARD.encode(signer.sign(&message)?),
-            });
+            signatures.push(WireSignature { keyid, sig: STANDARD.encode(signer.sign(&message)?) });
         }
     }
     if signatures.len() > SIGNATURES_CAP {
         let expected = format!("at most {SIGNATURES_CAP} signers");
-        return Err(Refusal::new(
-            Class::TooMany,
-            payload_type,
-            expected,
-            signatures.len(),
-        ));
+        return Err(Refusal::new(Class::TooMany, payload_type, expected, signatures.len()));
     }
-    let wire = Wire {
-        payload: STANDARD.encode(payload),
-        payload_type: payload_type.to_owned(),
-        signatures,
-    };
+    let wire = Wire { payload: STANDARD.encode(payload), payload_type: payload_type.to_owned(), signatures };
     Ok(serde_json::to_vec(&wire).expect("strings always encode"))
 }
 
@@ -292,9 +228,7 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
     if !text.contains(['-', '_']) {
         return STANDARD.decode(text).ok();
     }
-    STANDARD
-        .decode(text.replace('-', "+").replace('_', "/"))
-        .ok()
+    STANDARD.decode(text.replace('-', "+").replace('_', "/")).ok()
 }
 
 #[cfg(test)]

@@ -63,25 +63,12 @@ pub(crate) fn root_one() -> Root {
 }
 
 pub(crate) fn writer(key: &SecretKey) -> Writer {
-    Writer {
-        key: key.public().id(),
-        node: "node-a".into(),
-        tool: "snapkit 0.1.0".into(),
-    }
+    Writer { key: key.public().id(), node: "node-a".into(), tool: "snapkit 0.1.0".into() }
 }
 
 pub(crate) fn genesis_body() -> Genesis {
-    let cutter = Cutter {
-        name: "fastcdc-2020".into(),
-        min: 16384,
-        average: 65536,
-        max: 262144,
-    };
-    Genesis {
-        root: pin(),
-        cutter,
-        protection: Protection::default(),
-    }
+    let cutter = Cutter { name: "fastcdc-2020".into(), min: 16384, average: 65536, max: 262144 };
+    Genesis { root: pin(), cutter, protection: Protection::default() }
 }
 
 pub(crate) fn genesis_payload() -> String {
@@ -127,11 +114,7 @@ fn tree(name_: &str) -> Tree {
 }
 
 pub(crate) fn snapshot_body() -> Snapshot {
-    let last = vec![PackRef {
-        id: name("pack"),
-        bytes: 5000,
-        table_bytes: 200,
-    }];
+    let last = vec![PackRef { id: name("pack"), bytes: 5000, table_bytes: 200 }];
     Snapshot {
         public: Public {
             complete: true,
@@ -141,12 +124,7 @@ pub(crate) fn snapshot_body() -> Snapshot {
             bytes: 1400,
             torn: 0,
             unreadable: 0,
-            packs: Packs {
-                count: 2,
-                bytes: 9000,
-                list: vec![chunk_ref("list")],
-                last,
-            },
+            packs: Packs { count: 2, bytes: 9000, list: vec![chunk_ref("list")], last },
         },
         private: Private {
             started: at("2026-11-20T12:00:02.5Z"),
@@ -166,25 +144,17 @@ pub(crate) fn text(header: &Header, body: &Body) -> String {
 pub(crate) fn header_after(head: &Head, voids: &[Void]) -> Header {
     let seq = head.seq + 1 + voids.len() as u64;
     let time = at("2026-11-20T12:00:00Z") + jiff::SignedDuration::from_secs(60 * seq as i64);
-    head.next_header(voids, time, Nonce([seq as u8; 16]), writer(&node()))
-        .unwrap()
+    head.next_header(voids, time, Nonce([seq as u8; 16]), writer(&node())).unwrap()
 }
 
 /// The payload of a snapshot after `head` and these void slots.
 pub(crate) fn snapshot_payload(head: &Head, voids: &[Void]) -> String {
-    text(
-        &header_after(head, voids),
-        &Body::Snapshot(Box::new(snapshot_body())),
-    )
+    text(&header_after(head, voids), &Body::Snapshot(Box::new(snapshot_body())))
 }
 
 /// A snapshot after `head` and these void slots, signed by the node.
 pub(crate) fn snapshot_bytes(head: &Head, voids: &[Void]) -> Vec<u8> {
-    sign(
-        snapshot::PAYLOAD_TYPE,
-        &snapshot_payload(head, voids),
-        &[&node()],
-    )
+    sign(snapshot::PAYLOAD_TYPE, &snapshot_payload(head, voids), &[&node()])
 }
 
 /// The same text with the one occurrence of `from` replaced.

@@ -11,9 +11,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::refusal::{Class, Refusal};
 
@@ -38,12 +36,7 @@ impl Tree {
     /// Reads `bytes`, which must be one strict JSON value and no longer than `cap` bytes.
     pub(crate) fn read(bytes: &[u8], cap: usize, object: &str) -> Result<Tree, Refusal> {
         if bytes.len() > cap {
-            return Err(Refusal::new(
-                Class::TooBig,
-                object,
-                format!("at most {cap} bytes"),
-                "more",
-            ));
+            return Err(Refusal::new(Class::TooBig, object, format!("at most {cap} bytes"), "more"));
         }
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         Level(0)
@@ -54,18 +47,13 @@ impl Tree {
 
     /// Gives the document its meaning.
     pub(crate) fn into_typed<T: DeserializeOwned>(self, object: &str) -> Result<T, Refusal> {
-        T::deserialize(self).map_err(|error| {
-            Refusal::new(Class::Json, object, "the fields its format names", error)
-        })
+        T::deserialize(self).map_err(|error| Refusal::new(Class::Json, object, "the fields its format names", error))
     }
 
     /// The value of `name`, if this is an object that has it.
     pub(crate) fn get(&self, name: &str) -> Option<&Tree> {
         match self {
-            Tree::Object(fields) => fields
-                .iter()
-                .find(|(field, _)| field == name)
-                .map(|(_, value)| value),
+            Tree::Object(fields) => fields.iter().find(|(field, _)| field == name).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -87,9 +75,7 @@ struct Level(usize);
 impl Level {
     fn deeper<E: de::Error>(self) -> Result<Level, E> {
         if self.0 == DEPTH_CAP {
-            return Err(E::custom(format_args!(
-                "nested deeper than {DEPTH_CAP} levels"
-            )));
+            return Err(E::custom(format_args!("nested deeper than {DEPTH_CAP} levels")));
         }
         Ok(Level(self.0 + 1))
     }
@@ -133,9 +119,7 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Tree, E> {
-        Err(E::custom(
-            "a number that is not written as an integer below 2^53",
-        ))
+        Err(E::custom("a number that is not written as an integer below 2^53"))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Tree, E> {
@@ -157,10 +141,7 @@ impl<'de> Visitor<'de> for Level {
         let mut names = HashSet::new();
         while let Some(name) = fields.next_key::<String>()? {
             if !names.insert(name.clone()) {
-                return Err(de::Error::custom(format_args!(
-                    "the name `{}` twice",
-                    name.escape_debug()
-                )));
+                return Err(de::Error::custom(format_args!("the name `{}` twice", name.escape_debug())));
             }
             object.push((name, fields.next_value_seed(inner)?));
         }
@@ -218,17 +199,11 @@ impl<'de> de::Deserializer<'de> for Tree {
         // The derived reader would also take the fields from an array, in order and without names.
         match self {
             Tree::Object(_) => self.deserialize_any(visitor),
-            _ => Err(de::Error::custom(format_args!(
-                "something else than an object for {name}"
-            ))),
+            _ => Err(de::Error::custom(format_args!("something else than an object for {name}"))),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -269,14 +244,10 @@ mod tests {
 
     #[test]
     fn what_the_format_names_is_read() {
-        let sample = parse(
-            r#" {"seq":9007199254740991,"name":"a","inner":[{"bytes":4294967295}],"ext":{"x":[true,null,-1]}} "#,
-        );
+        let sample =
+            parse(r#" {"seq":9007199254740991,"name":"a","inner":[{"bytes":4294967295}],"ext":{"x":[true,null,-1]}} "#);
         let sample = sample.unwrap();
-        assert_eq!(
-            (sample.seq, sample.name.as_deref()),
-            ((1 << 53) - 1, Some("a"))
-        );
+        assert_eq!((sample.seq, sample.name.as_deref()), ((1 << 53) - 1, Some("a")));
         assert_eq!(sample.inner, [Inner { bytes: u32::MAX }]);
         assert_eq!(sample.ext.len(), 1);
         assert_eq!(parse(r#"{"seq":0}"#).map(|sample| sample.seq), Ok(0));

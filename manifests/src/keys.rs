@@ -45,17 +45,13 @@ impl PublicKey {
     /// # Errors
     /// [`Class::WeakKey`] for bytes that are no point, another encoding of one, or a point of small order.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<PublicKey, Refusal> {
-        let refuse =
-            |found: &str| Refusal::new(Class::WeakKey, object(bytes), "a sound ed25519 key", found);
+        let refuse = |found: &str| Refusal::new(Class::WeakKey, object(bytes), "a sound ed25519 key", found);
         if !is_canonical(bytes) {
             return Err(refuse("another encoding of a point"));
         }
-        let key = VerifyingKey::from_bytes(bytes)
-            .map_err(|_| refuse("bytes that are no point of the curve"))?;
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| refuse("bytes that are no point of the curve"))?;
         if key.is_weak() {
-            return Err(refuse(
-                "a point of small order, with which everybody can sign",
-            ));
+            return Err(refuse("a point of small order, with which everybody can sign"));
         }
         Ok(PublicKey(key))
     }
@@ -65,14 +61,8 @@ impl PublicKey {
     /// # Errors
     /// [`Class::Json`] for other text, else as [`PublicKey::from_bytes`].
     pub fn from_hex(text: &str) -> Result<PublicKey, Refusal> {
-        let bytes = from_hex(text).ok_or_else(|| {
-            Refusal::new(
-                Class::Json,
-                "public key",
-                "64 lowercase hex digits",
-                excerpt(text),
-            )
-        })?;
+        let bytes = from_hex(text)
+            .ok_or_else(|| Refusal::new(Class::Json, "public key", "64 lowercase hex digits", excerpt(text)))?;
         PublicKey::from_bytes(&bytes)
     }
 
@@ -82,12 +72,7 @@ impl PublicKey {
     /// [`Class::KeyFile`], [`Class::Alg`] or [`Class::WeakKey`].
     pub fn parse(text: &str) -> Result<PublicKey, Refusal> {
         if text.len() > KEY_FILE_CAP {
-            return Err(Refusal::new(
-                Class::TooBig,
-                "public key",
-                format!("at most {KEY_FILE_CAP} bytes"),
-                "more",
-            ));
+            return Err(Refusal::new(Class::TooBig, "public key", format!("at most {KEY_FILE_CAP} bytes"), "more"));
         }
         if text.trim_start().starts_with("-----BEGIN") {
             PublicKey::from_pem(text)
@@ -102,12 +87,8 @@ impl PublicKey {
     /// [`Class::KeyFile`] or [`Class::WeakKey`].
     pub fn from_pem(text: &str) -> Result<PublicKey, Refusal> {
         let bytes = PublicKeyBytes::from_public_key_pem(text.trim()).map_err(|_| {
-            let refusal = Refusal::new(
-                Class::KeyFile,
-                "public key",
-                "an ed25519 key as SPKI PEM",
-                secret::describe(text),
-            );
+            let refusal =
+                Refusal::new(Class::KeyFile, "public key", "an ed25519 key as SPKI PEM", secret::describe(text));
             refusal.with_hint("write it with `openssl pkey -in KEY -pubout`")
         })?;
         PublicKey::from_bytes(&bytes.to_bytes())
@@ -120,21 +101,11 @@ impl PublicKey {
     pub fn from_openssh(text: &str) -> Result<PublicKey, Refusal> {
         let key = ssh_key::PublicKey::from_openssh(text.trim()).map_err(|_| {
             let expected = "`ssh-ed25519 BASE64 COMMENT` or SPKI PEM";
-            Refusal::new(
-                Class::KeyFile,
-                "public key",
-                expected,
-                secret::describe(text),
-            )
+            Refusal::new(Class::KeyFile, "public key", expected, secret::describe(text))
         })?;
         match key.key_data().ed25519() {
             Some(key) => PublicKey::from_bytes(&key.0),
-            None => Err(Refusal::new(
-                Class::Alg,
-                "public key",
-                "ssh-ed25519",
-                key.algorithm(),
-            )),
+            None => Err(Refusal::new(Class::Alg, "public key", "ssh-ed25519", key.algorithm())),
         }
     }
 
@@ -151,46 +122,34 @@ impl PublicKey {
     /// The TUF key id.
     pub fn id(&self) -> KeyId {
         let public = self.to_hex();
-        let json = format!(
-            r#"{{"keytype":"ed25519","keyval":{{"public":"{public}"}},"scheme":"ed25519"}}"#
-        );
+        let json = format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{public}"}},"scheme":"ed25519"}}"#);
         Digest::sha256(json.as_bytes())
     }
 
     /// SPKI PEM, byte for byte what `openssl pkey -pubout` writes.
     pub fn to_pem(&self) -> String {
-        PublicKeyBytes(*self.as_bytes())
-            .to_public_key_pem(LineEnding::LF)
-            .expect("32 bytes always encode")
+        PublicKeyBytes(*self.as_bytes()).to_public_key_pem(LineEnding::LF).expect("32 bytes always encode")
     }
 
     /// One OpenSSH line without an end of line.
     pub fn to_openssh(&self, comment: &str) -> String {
-        self.to_ssh(comment)
-            .to_openssh()
-            .expect("32 bytes and a comment always encode")
+        self.to_ssh(comment).to_openssh().expect("32 bytes and a comment always encode")
     }
 
     /// SHA-256 of the SPKI DER form: `openssl pkey -pubin -outform DER | sha256sum`.
     pub fn spki_sha256(&self) -> Digest {
-        let der = PublicKeyBytes(*self.as_bytes())
-            .to_public_key_der()
-            .expect("32 bytes always encode");
+        let der = PublicKeyBytes(*self.as_bytes()).to_public_key_der().expect("32 bytes always encode");
         Digest::sha256(der.as_bytes())
     }
 
     /// The OpenSSH fingerprint, `SHA256:` and unpadded base64, as `ssh-keygen -l` prints it.
     pub fn openssh_fingerprint(&self) -> String {
-        self.to_ssh("")
-            .fingerprint(ssh_key::HashAlg::Sha256)
-            .to_string()
+        self.to_ssh("").fingerprint(ssh_key::HashAlg::Sha256).to_string()
     }
 
     /// Whether `signature` over `message` is by this key; malleable forms are not.
     pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.0
-            .verify_strict(message, &Signature::from_bytes(signature))
-            .is_ok()
+        self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 
     fn to_ssh(self, comment: &str) -> ssh_key::PublicKey {
@@ -214,13 +173,8 @@ pub fn check_mode(mode: u32) -> Result<(), Refusal> {
         return Ok(());
     }
     let found = format!("mode {:04o}", mode & 0o7777);
-    Err(Refusal::new(
-        Class::KeyFile,
-        "secret key file",
-        "a mode that lets only its owner read it",
-        found,
-    )
-    .with_hint("run `chmod 600` on it; if others could read it, make another key"))
+    Err(Refusal::new(Class::KeyFile, "secret key file", "a mode that lets only its owner read it", found)
+        .with_hint("run `chmod 600` on it; if others could read it, make another key"))
 }
 
 /// Whether the y coordinate is below the prime 2^255 - 19, so that no other bytes mean the same point.
@@ -236,21 +190,12 @@ fn object(bytes: &[u8; 32]) -> String {
 
 /// A comment cannot break out of its line.
 fn one_line(comment: &str) -> String {
-    comment
-        .chars()
-        .filter(|character| !character.is_control())
-        .collect()
+    comment.chars().filter(|character| !character.is_control()).collect()
 }
 
 /// The beginning of a text, fit for a message.
 pub(crate) fn excerpt(text: &str) -> String {
-    format!(
-        "`{}`",
-        text.chars()
-            .take(80)
-            .flat_map(char::escape_debug)
-            .collect::<String>()
-    )
+    format!("`{}`", text.chars().take(80).flat_map(char::escape_debug).collect::<String>())
 }
 
 #[cfg(test)]

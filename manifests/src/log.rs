@@ -12,8 +12,8 @@ pub const TILE_WIDTH: u16 = 256;
 
 /// SHA-256 of nothing: the leaf data of a void slot, and the root of the empty log.
 pub const EMPTY: Digest = Digest([
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
 
 /// The hash of a leaf whose data is the digest of a record's payload, or [`EMPTY`] for a void slot.
@@ -54,10 +54,7 @@ impl Frontier {
         let mut hash = leaf_hash(data);
         // Each trailing one bit of the size is a subtree that the new leaf completes to twice its width.
         for _ in 0..self.size.trailing_ones() {
-            let left = self
-                .peaks
-                .pop()
-                .expect("there is one peak for each bit of the size");
+            let left = self.peaks.pop().expect("there is one peak for each bit of the size");
             hash = node_hash(&left, &hash);
         }
         self.peaks.push(hash);
@@ -83,10 +80,7 @@ pub fn subtree_root(hashes: &[Digest]) -> Option<Digest> {
     }
     let mut level = hashes.to_vec();
     while level.len() > 1 {
-        level = level
-            .chunks_exact(2)
-            .map(|pair| node_hash(&pair[0], &pair[1]))
-            .collect();
+        level = level.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
     }
     level.pop()
 }
@@ -111,11 +105,7 @@ impl Tile {
             groups.insert(0, format!("x{:03}", rest % 1000));
             rest /= 1000;
         }
-        let partial = if self.width < TILE_WIDTH {
-            format!(".p/{}", self.width)
-        } else {
-            String::new()
-        };
+        let partial = if self.width < TILE_WIDTH { format!(".p/{}", self.width) } else { String::new() };
         format!("tile/{}/{}{partial}", self.level, groups.join("/"))
     }
 
@@ -129,11 +119,7 @@ impl Tile {
         while new > old {
             for index in old / width..new.div_ceil(width) {
                 let hashes = (new - index * width).min(width) as u16;
-                tiles.push(Tile {
-                    level,
-                    index,
-                    width: hashes,
-                });
+                tiles.push(Tile { level, index, width: hashes });
             }
             (old, new, level) = (old / width, new / width, level + 1);
         }
@@ -158,9 +144,7 @@ mod tests {
     }
 
     fn leaves(count: u64) -> Vec<Digest> {
-        (0..count)
-            .map(|number| Digest::sha256(&number.to_le_bytes()))
-            .collect()
+        (0..count).map(|number| Digest::sha256(&number.to_le_bytes())).collect()
     }
 
     #[test]
@@ -198,14 +182,7 @@ mod tests {
 
     #[test]
     fn tile_names_are_those_of_tlog_tiles() {
-        let path = |level, index, width| {
-            Tile {
-                level,
-                index,
-                width,
-            }
-            .path()
-        };
+        let path = |level, index, width| Tile { level, index, width }.path();
         assert_eq!(path(0, 0, 256), "tile/0/000");
         assert_eq!(path(0, 1_234_067, 256), "tile/0/x001/x234/067");
         assert_eq!(path(1, 1000, 7), "tile/1/x001/000.p/7");
@@ -213,27 +190,12 @@ mod tests {
 
     #[test]
     fn growing_by_one_slot_adds_one_tile_and_the_parents_it_completes() {
-        let tile = |level, index, width| Tile {
-            level,
-            index,
-            width,
-        };
+        let tile = |level, index, width| Tile { level, index, width };
         assert_eq!(Tile::added(0, 1), [tile(0, 0, 1)]);
         assert_eq!(Tile::added(255, 256), [tile(0, 0, 256), tile(1, 0, 1)]);
         assert_eq!(Tile::added(256, 257), [tile(0, 1, 1)]);
-        assert_eq!(
-            Tile::added(250, 520),
-            [
-                tile(0, 0, 256),
-                tile(0, 1, 256),
-                tile(0, 2, 8),
-                tile(1, 0, 2)
-            ]
-        );
-        assert_eq!(
-            Tile::added(65_535, 65_536),
-            [tile(0, 255, 256), tile(1, 0, 256), tile(2, 0, 1)]
-        );
+        assert_eq!(Tile::added(250, 520), [tile(0, 0, 256), tile(0, 1, 256), tile(0, 2, 8), tile(1, 0, 2)]);
+        assert_eq!(Tile::added(65_535, 65_536), [tile(0, 255, 256), tile(1, 0, 256), tile(2, 0, 1)]);
         assert_eq!(Tile::added(9, 9), []);
     }
 

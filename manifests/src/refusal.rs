@@ -35,26 +35,14 @@ pub mod exit {
     /// Every code above with its meaning, as `docs/exit-codes.md` lists them.
     pub const ALL: &[(u8, &str)] = &[
         (DONE, "done"),
-        (
-            NO,
-            "the answer is no: it differs, damage was found, an assertion failed",
-        ),
+        (NO, "the answer is no: it differs, damage was found, an assertion failed"),
         (USAGE, "the command line or the configuration is wrong"),
-        (
-            REFUSED,
-            "refused for a reason without a class of its own; nothing was touched",
-        ),
+        (REFUSED, "refused for a reason without a class of its own; nothing was touched"),
         (DEGRADED, "done, with less assurance than was asked for"),
         (COULD_NOT_RUN, "could not run, or verified nothing"),
         (TORN, "done, but files changed while they were read"),
-        (
-            INCOMPLETE,
-            "done, but something could not be read or restored",
-        ),
-        (
-            CACHE_MISMATCH,
-            "done, but the scan cache did not agree with the files",
-        ),
+        (INCOMPLETE, "done, but something could not be read or restored"),
+        (CACHE_MISMATCH, "done, but the scan cache did not agree with the files"),
         (INTERRUPTED, "ended by SIGINT"),
         (TERMINATED, "ended by SIGTERM"),
     ];
@@ -201,13 +189,7 @@ impl Refusal {
         expected: impl fmt::Display,
         found: impl fmt::Display,
     ) -> Refusal {
-        Refusal {
-            class,
-            object: object.into(),
-            expected: expected.to_string(),
-            found: found.to_string(),
-            hint: None,
-        }
+        Refusal { class, object: object.into(), expected: expected.to_string(), found: found.to_string(), hint: None }
     }
 
     /// Replaces the advice that the class gives.
@@ -252,18 +234,8 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal {
-            class,
-            object,
-            expected,
-            found,
-            ..
-        } = self;
-        write!(
-            out,
-            "{object}: expected {expected}, found {found}; {} ({class})",
-            self.hint()
-        )
+        let Refusal { class, object, expected, found, .. } = self;
+        write!(out, "{object}: expected {expected}, found {found}; {} ({class})", self.hint())
     }
 }
 
@@ -289,22 +261,10 @@ mod tests {
     #[test]
     fn the_page_lists_exactly_these_exit_codes() {
         let page = include_str!("../../docs/exit-codes.md");
-        let rows: Vec<String> = page
-            .lines()
-            .filter(|line| line.starts_with("| "))
-            .map(str::to_owned)
-            .collect();
-        let codes = exit::ALL
-            .iter()
-            .map(|(code, meaning)| format!("| {code} | {meaning} |"));
+        let rows: Vec<String> = page.lines().filter(|line| line.starts_with("| ")).map(str::to_owned).collect();
+        let codes = exit::ALL.iter().map(|(code, meaning)| format!("| {code} | {meaning} |"));
         let classes = Class::ALL.iter().map(|class| {
-            format!(
-                "| {} | `{}` | {} | {} |",
-                class.exit_code(),
-                class.name(),
-                class.meaning(),
-                class.remedy()
-            )
+            format!("| {} | `{}` | {} | {} |", class.exit_code(), class.name(), class.meaning(), class.remedy())
         });
         let header = |line: &String| line.starts_with("| code ");
         let listed: Vec<String> = rows.into_iter().filter(|line| !header(line)).collect();

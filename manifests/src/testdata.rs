@@ -51,13 +51,7 @@ fn readme(cases: &[Case]) -> String {
          - `key-*`: a key file, `secret` or `public`.\n\n\
          | case | verdict | how it was made |\n|---|---|---|\n",
     );
-    for Case {
-        name,
-        verdict,
-        made,
-        ..
-    } in cases
-    {
+    for Case { name, verdict, made, .. } in cases {
         text.push_str(&format!("| `{name}` | {verdict} | {made} |\n"));
     }
     text
@@ -69,22 +63,14 @@ fn the_cases_on_disk_are_the_ones_made_here() {
     let write = std::env::var_os("SNAPKIT_WRITE_TESTDATA").is_some();
     let mut expected = vec![(directory().join("README.md"), readme(&cases).into_bytes())];
     for case in cases {
-        expected.extend(
-            case.files
-                .into_iter()
-                .map(|(file, bytes)| (directory().join(case.name).join(file), bytes)),
-        );
+        expected.extend(case.files.into_iter().map(|(file, bytes)| (directory().join(case.name).join(file), bytes)));
     }
     for (path, bytes) in expected {
         if write {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, &bytes).unwrap();
         }
-        assert!(
-            fs::read(&path).unwrap() == bytes,
-            "{} is as it is made here",
-            path.display()
-        );
+        assert!(fs::read(&path).unwrap() == bytes, "{} is as it is made here", path.display());
     }
 }
 
@@ -104,27 +90,16 @@ fn every_case_gets_its_verdict() {
     for case in cases() {
         let read = |file: &str| fs::read(directory().join(case.name).join(file)).unwrap();
         let verdict = match case.name.split('-').next().unwrap() {
-            "chain" => read_chain(read).map_or_else(
-                |refusal| refusal.class().to_string(),
-                |()| "accepted".into(),
-            ),
+            "chain" => read_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into()),
             "envelope" | "record" => judge_record(&read("record.json")),
             "root" if directory().join(case.name).join("2.json").exists() => {
                 judge(root_one().parse_next(&read("2.json")))
             }
             "root" => judge(Root::parse_first(&read("1.json"), &pin_in(&read("pin")))),
             _ => {
-                let name = if directory().join(case.name).join("secret").exists() {
-                    "secret"
-                } else {
-                    "public"
-                };
+                let name = if directory().join(case.name).join("secret").exists() { "secret" } else { "public" };
                 let text = String::from_utf8(read(name)).unwrap();
-                if name == "secret" {
-                    judge(SecretKey::parse(&text))
-                } else {
-                    judge(PublicKey::parse(&text))
-                }
+                if name == "secret" { judge(SecretKey::parse(&text)) } else { judge(PublicKey::parse(&text)) }
             }
         };
         assert_eq!(verdict, case.verdict, "{}", case.name);
@@ -139,19 +114,11 @@ fn judge_record(bytes: &[u8]) -> String {
     let (_, head) = first();
     let class = judge(chain::next(&head, &[], bytes, &root_one()));
     let void = chain::is_void(bytes, &head.chain, 1, &root_one()).is_ok_and(|void| void.is_some());
-    if void {
-        format!("{class}, void")
-    } else {
-        class
-    }
+    if void { format!("{class}, void") } else { class }
 }
 
 fn pin_in(bytes: &[u8]) -> Digest {
-    std::str::from_utf8(bytes)
-        .unwrap()
-        .trim_end()
-        .parse()
-        .unwrap()
+    std::str::from_utf8(bytes).unwrap().trim_end().parse().unwrap()
 }
 
 fn read_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
@@ -160,12 +127,7 @@ fn read_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
     let (_, mut head) = chain::first(&read("chain/0.json"), &pin, &root)?;
     let mut voids = Vec::new();
     for slot in 1..5 {
-        if let Some((_, after)) = chain::step(
-            &head,
-            &mut voids,
-            &read(&format!("chain/{slot}.json")),
-            &root,
-        )? {
+        if let Some((_, after)) = chain::step(&head, &mut voids, &read(&format!("chain/{slot}.json")), &root)? {
             head = after;
         }
     }

@@ -21,26 +21,14 @@ fn scratch(test: &str) -> PathBuf {
 }
 
 fn run(directory: &Path, command: &str) -> Output {
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    assert_ne!(
-        output.status.code(),
-        Some(127),
-        "`{command}` needs a program that is not installed"
-    );
+    let output = Command::new("sh").args(["-c", command]).current_dir(directory).output().unwrap();
+    assert_ne!(output.status.code(), Some(127), "`{command}` needs a program that is not installed");
     output
 }
 
 fn stdout(directory: &Path, command: &str) -> String {
     let output = run(directory, command);
-    assert!(
-        output.status.success(),
-        "{command}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -52,22 +40,13 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) {
 #[test]
 fn openssl_and_this_crate_write_the_same_key_files() {
     let directory = scratch("openssl-files");
-    let made = stdout(
-        &directory,
-        "openssl genpkey -algorithm ED25519 | tee secret",
-    );
+    let made = stdout(&directory, "openssl genpkey -algorithm ED25519 | tee secret");
     let key = SecretKey::parse(&made).unwrap();
     assert_eq!(*key.to_pem(), made);
-    assert_eq!(
-        key.public().to_pem(),
-        stdout(&directory, "openssl pkey -in secret -pubout")
-    );
+    assert_eq!(key.public().to_pem(), stdout(&directory, "openssl pkey -in secret -pubout"));
     write(&directory, "ours", key.to_pem().as_bytes());
     assert_eq!(stdout(&directory, "openssl pkey -in ours"), made);
-    let digest = stdout(
-        &directory,
-        "openssl pkey -in ours -pubout -outform DER | sha256sum",
-    );
+    let digest = stdout(&directory, "openssl pkey -in ours -pubout -outform DER | sha256sum");
     assert!(digest.starts_with(&key.public().spki_sha256().to_string()));
 }
 
@@ -92,10 +71,7 @@ fn what_openssl_signs_verifies_here() {
     let key = SecretKey::from_seed(&[7; 32]);
     write(&directory, "secret", key.to_pem().as_bytes());
     write(&directory, "message", b"hello");
-    stdout(
-        &directory,
-        "openssl pkeyutl -sign -rawin -inkey secret -in message -out sig",
-    );
+    stdout(&directory, "openssl pkeyutl -sign -rawin -inkey secret -in message -out sig");
     let signature: [u8; 64] = fs::read(directory.join("sig")).unwrap().try_into().unwrap();
     assert!(key.public().verifies(b"hello", &signature));
 }
@@ -107,25 +83,15 @@ fn ssh_keygen_reads_the_keys_exported_here() {
     write(&directory, "secret", key.to_openssh("node-a").as_bytes());
     let line = stdout(&directory, "ssh-keygen -y -f secret");
     assert_eq!(PublicKey::parse(&line).unwrap(), key.public());
-    write(
-        &directory,
-        "public",
-        key.public().to_openssh("node-a").as_bytes(),
-    );
+    write(&directory, "public", key.public().to_openssh("node-a").as_bytes());
     let listed = stdout(&directory, "ssh-keygen -l -f public");
-    assert_eq!(
-        listed.split(' ').nth(1),
-        Some(key.public().openssh_fingerprint().as_str())
-    );
+    assert_eq!(listed.split(' ').nth(1), Some(key.public().openssh_fingerprint().as_str()));
 }
 
 #[test]
 fn keys_made_by_ssh_keygen_are_read_and_encrypted_ones_refused_with_advice() {
     let directory = scratch("ssh-import");
-    stdout(
-        &directory,
-        "ssh-keygen -q -t ed25519 -N '' -C 'a comment' -f plain",
-    );
+    stdout(&directory, "ssh-keygen -q -t ed25519 -N '' -C 'a comment' -f plain");
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
     let key = SecretKey::parse(&read("plain")).unwrap();
     assert_eq!(PublicKey::parse(&read("plain.pub")).unwrap(), key.public());
@@ -141,9 +107,6 @@ fn a_shell_makes_the_same_key_id() {
     let directory = scratch("key-id");
     let public = SecretKey::from_seed(&[7; 32]).public();
     let json = r#"{"keytype":"ed25519","keyval":{"public":"%s"},"scheme":"ed25519"}"#;
-    let id = stdout(
-        &directory,
-        &format!("printf '{json}' {} | sha256sum", public.to_hex()),
-    );
+    let id = stdout(&directory, &format!("printf '{json}' {} | sha256sum", public.to_hex()));
     assert_eq!(id[..64].parse::<Digest>(), Ok(public.id()));
 }

@@ -39,11 +39,7 @@ impl Cancel {
     /// # Errors
     /// [`Cancelled`] after [`Cancel::request`].
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.is_requested() {
-            Err(Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.is_requested() { Err(Cancelled) } else { Ok(()) }
     }
 
     /// The flag itself, for a signal handler, which may do nothing but set it.

@@ -157,17 +157,11 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] when the file cannot be used or a directory cannot be named.
-    pub fn load(
-        working_directory: &Path,
-        environment: &Environment,
-        flags: &Flags,
-    ) -> Result<Self, ConfigError> {
+    pub fn load(working_directory: &Path, environment: &Environment, flags: &Flags) -> Result<Self, ConfigError> {
         let named = (flags.config.clone()).or_else(|| environment.path("SNAPKIT_CONFIG"));
         let file = match named {
             Some(path) => Some(working_directory.join(path)),
-            None => [working_directory.join(FILE_NAME), SYSTEM_FILE.into()]
-                .into_iter()
-                .find(|path| path.exists()),
+            None => [working_directory.join(FILE_NAME), SYSTEM_FILE.into()].into_iter().find(|path| path.exists()),
         };
         let mut config = Self::defaults(environment)?;
         if let Some(path) = file {
@@ -191,9 +185,7 @@ impl Config {
                 .xdg("XDG_DATA_HOME", ".local/share")
                 .or_else(|| environment.setting_path("SNAPKIT_HOME"))
                 .ok_or(ConfigError::NoHome("SNAPKIT_HOME, XDG_DATA_HOME, HOME"))?,
-            cache: environment
-                .xdg("XDG_CACHE_HOME", ".cache")
-                .ok_or(ConfigError::NoHome("XDG_CACHE_HOME, HOME"))?,
+            cache: environment.xdg("XDG_CACHE_HOME", ".cache").ok_or(ConfigError::NoHome("XDG_CACHE_HOME, HOME"))?,
             snapshot: SnapshotConfig {
                 excludes: Setting::default_of(Vec::new()),
                 exclude_from: Setting::default_of(Vec::new()),
@@ -202,9 +194,7 @@ impl Config {
                 reread_cycle_days: Setting::default_of(DEFAULT_REREAD_CYCLE_DAYS),
                 compression_level: Setting::default_of(DEFAULT_COMPRESSION_LEVEL),
             },
-            restore: RestoreConfig {
-                proof: Setting::default_of(Proof::Written),
-            },
+            restore: RestoreConfig { proof: Setting::default_of(Proof::Written) },
         })
     }
 
@@ -213,10 +203,7 @@ impl Config {
             self.home = home;
         }
         if let Some(store) = environment.text("SNAPKIT_STORE")? {
-            self.store = Some(Setting::new(
-                store,
-                Source::Environment("SNAPKIT_STORE".to_owned()),
-            ));
+            self.store = Some(Setting::new(store, Source::Environment("SNAPKIT_STORE".to_owned())));
         }
         Ok(())
     }
@@ -259,9 +246,7 @@ impl Config {
         for (name, option) in &self.store_options {
             let value = option.value.0.clone();
             match &option.source {
-                Source::Environment(variable) => {
-                    options.environment.push((variable.clone(), value))
-                }
+                Source::Environment(variable) => options.environment.push((variable.clone(), value)),
                 _ => options.settings.push((name.clone(), value)),
             }
         }
@@ -270,8 +255,7 @@ impl Config {
 }
 
 /// The scheme of a cloud store and what its vendor's variables start with.
-const CLOUD_PREFIXES: &[(&str, &str)] =
-    &[("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", "AZURE_STORAGE_")];
+const CLOUD_PREFIXES: &[(&str, &str)] = &[("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", "AZURE_STORAGE_")];
 
 /// Store options whose values may be shown; every other value is treated as a secret.
 const PUBLIC_STORE_OPTIONS: &[&str] = &[
@@ -292,11 +276,7 @@ const PUBLIC_STORE_OPTIONS: &[&str] = &[
 impl StoreOption {
     /// The value as it may be shown for the option `name`.
     pub fn shown(&self, name: &str) -> String {
-        if PUBLIC_STORE_OPTIONS.contains(&name) {
-            self.0.clone()
-        } else {
-            "(secret)".to_owned()
-        }
+        if PUBLIC_STORE_OPTIONS.contains(&name) { self.0.clone() } else { "(secret)".to_owned() }
     }
 }
 
@@ -383,10 +363,7 @@ impl Environment {
     fn xdg(&self, variable: &'static str, under_home: &str) -> Option<Setting<PathBuf>> {
         let base = self.path(variable).filter(|path| path.is_absolute());
         match base {
-            Some(base) => Some(Setting::new(
-                base.join("snapkit"),
-                Source::Environment(variable.to_owned()),
-            )),
+            Some(base) => Some(Setting::new(base.join("snapkit"), Source::Environment(variable.to_owned()))),
             None => {
                 let home = self.path("HOME").filter(|path| path.is_absolute())?;
                 let path = home.join(under_home).join("snapkit");

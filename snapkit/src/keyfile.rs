@@ -91,9 +91,7 @@ pub fn read(path: &Path) -> Result<Key, KeyFileError> {
     if text.contains("PRIVATE KEY") {
         return parse_secret(path, &text, mode).map(Key::Secret);
     }
-    PublicKey::parse(&text)
-        .map(Key::Public)
-        .map_err(|refusal| refused(path, refusal))
+    PublicKey::parse(&text).map(Key::Public).map_err(|refusal| refused(path, refusal))
 }
 
 /// Reads a signing key.
@@ -106,9 +104,7 @@ pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
 }
 
 fn parse_secret(path: &Path, text: &str, mode: u32) -> Result<SecretKey, KeyFileError> {
-    check_mode(mode)
-        .and_then(|()| SecretKey::parse(text))
-        .map_err(|refusal| refused(path, refusal))
+    check_mode(mode).and_then(|()| SecretKey::parse(text)).map_err(|refusal| refused(path, refusal))
 }
 
 fn refused(path: &Path, refusal: Refusal) -> KeyFileError {
@@ -161,10 +157,7 @@ pub fn write_new(path: &Path, text: &str, readable: Readable) -> Result<(), KeyF
     };
     write().map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-        _ => KeyFileError::Write {
-            path: path.to_owned(),
-            source,
-        },
+        _ => KeyFileError::Write { path: path.to_owned(), source },
     })
 }
 
@@ -174,14 +167,10 @@ fn read_text(path: &Path) -> Result<(String, u32), KeyFileError> {
         let file = File::open(path)?;
         let mode = file.metadata()?.permissions().mode();
         let mut text = String::new();
-        file.take(KEY_FILE_CAP as u64 + 1)
-            .read_to_string(&mut text)?;
+        file.take(KEY_FILE_CAP as u64 + 1).read_to_string(&mut text)?;
         Ok((text, mode))
     };
-    read().map_err(|source| KeyFileError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    read().map_err(|source| KeyFileError::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

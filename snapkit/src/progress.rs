@@ -41,12 +41,7 @@ impl Progress {
     /// Starts a phase: counters and totals go back to zero.
     pub fn start_phase(&self, phase: &'static str) {
         *self.lock_phase() = phase;
-        for counter in [
-            &self.done_items,
-            &self.done_bytes,
-            &self.total_items,
-            &self.total_bytes,
-        ] {
+        for counter in [&self.done_items, &self.done_bytes, &self.total_items, &self.total_bytes] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -80,9 +75,7 @@ impl Progress {
 
     fn lock_phase(&self) -> std::sync::MutexGuard<'_, &'static str> {
         // A panic elsewhere cannot leave a word half written.
-        self.phase
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -99,21 +92,9 @@ mod tests {
         progress.add_bytes(10);
         assert_eq!(
             progress.read(),
-            ProgressReading {
-                phase: "reading",
-                done_items: 1,
-                done_bytes: 10,
-                total_items: 3,
-                total_bytes: 30,
-            }
+            ProgressReading { phase: "reading", done_items: 1, done_bytes: 10, total_items: 3, total_bytes: 30 }
         );
         progress.start_phase("proving");
-        assert_eq!(
-            progress.read(),
-            ProgressReading {
-                phase: "proving",
-                ..ProgressReading::default()
-            }
-        );
+        assert_eq!(progress.read(), ProgressReading { phase: "proving", ..ProgressReading::default() });
     }
 }

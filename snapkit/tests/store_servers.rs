@@ -14,10 +14,7 @@ use snapkit::store::{Created, OpenOptions, Pace, Store, StoreError, conformance,
 fn server() -> Option<(String, bool)> {
     let Ok(url) = env::var("SNAPKIT_TEST_STORE_URL") else {
         let required = env::var("SNAPKIT_TEST_SERVERS").is_ok_and(|value| value == "required");
-        assert!(
-            !required,
-            "no server: run this through tests/servers/start-*"
-        );
+        assert!(!required, "no server: run this through tests/servers/start-*");
         eprintln!("skipped: no server, run this through tests/servers/start-*");
         return None;
     };
@@ -29,10 +26,7 @@ fn server() -> Option<(String, bool)> {
 }
 
 fn options() -> OpenOptions {
-    OpenOptions {
-        environment: env::vars().collect(),
-        ..OpenOptions::default()
-    }
+    OpenOptions { environment: env::vars().collect(), ..OpenOptions::default() }
 }
 
 fn opened(url: &str) -> Arc<dyn Store> {
@@ -53,12 +47,7 @@ fn the_probe_gives_the_right_verdict_and_leaves_nothing() {
     eprintln!("{report:#?}");
     assert_eq!(report.fit_for_writing, fit);
     if fit {
-        assert!(
-            report
-                .checks
-                .iter()
-                .all(|check| check.verdict == Verdict::Passed)
-        );
+        assert!(report.checks.iter().all(|check| check.verdict == Verdict::Passed));
     }
     let mut left = 0;
     if store.list("probe/", None, &mut |_, _| left += 1).is_ok() {
@@ -69,14 +58,10 @@ fn the_probe_gives_the_right_verdict_and_leaves_nothing() {
 #[test]
 fn prefixes_in_one_bucket_do_not_see_each_other() {
     let Some((url, true)) = server() else { return };
-    let (one, two) = (
-        opened(&format!("{url}/one")),
-        opened(&format!("{url}/one-more")),
-    );
+    let (one, two) = (opened(&format!("{url}/one")), opened(&format!("{url}/one-more")));
     one.put("a", "1".into()).unwrap();
     assert!(matches!(two.get("a", 9), Err(StoreError::Missing { .. })));
-    two.list("", None, &mut |key, _| panic!("{key} is visible"))
-        .unwrap();
+    two.list("", None, &mut |key, _| panic!("{key} is visible")).unwrap();
     assert_eq!(opened(&url).get("one/a", 9).unwrap().as_ref(), b"1");
     one.delete("a").unwrap();
 }
@@ -91,26 +76,18 @@ fn listings_of_several_pages_are_complete() {
             let store = &store;
             scope.spawn(move || {
                 for number in (part..count).step_by(8) {
-                    store
-                        .put(&format!("chain/{number:020}.json"), "x".into())
-                        .unwrap();
+                    store.put(&format!("chain/{number:020}.json"), "x".into()).unwrap();
                 }
             });
         }
     });
     let mut seen = Vec::new();
-    store
-        .list("chain/", None, &mut |key, _| seen.push(key.to_owned()))
-        .unwrap();
+    store.list("chain/", None, &mut |key, _| seen.push(key.to_owned())).unwrap();
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), count);
     let mut beyond = Vec::new();
-    store
-        .list("chain/", Some(&seen[2099]), &mut |key, _| {
-            beyond.push(key.to_owned())
-        })
-        .unwrap();
+    store.list("chain/", Some(&seen[2099]), &mut |key, _| beyond.push(key.to_owned())).unwrap();
     assert_eq!(beyond.len(), 5);
 }
 
@@ -121,19 +98,14 @@ fn wrong_keys_and_missing_buckets_are_told_apart() {
         return;
     }
     let store = open("s3://no-such-bucket/p", &options()).unwrap();
-    for error in [
-        store.put("a", "x".into()).unwrap_err(),
-        store.create("a", "x".into()).unwrap_err(),
-    ] {
+    for error in [store.put("a", "x".into()).unwrap_err(), store.create("a", "x".into()).unwrap_err()] {
         assert!(error.to_string().contains("does not exist"), "{error}");
     }
     assert!(store.list("", None, &mut |_, _| {}).is_err());
     // moto checks no signatures.
     if env::var("AWS_ENDPOINT_URL").unwrap().ends_with(":7480") {
         let mut wrong = options();
-        wrong
-            .settings
-            .push(("secret_access_key".to_owned(), "WRONG".to_owned()));
+        wrong.settings.push(("secret_access_key".to_owned(), "WRONG".to_owned()));
         let store = open(&url, &wrong).unwrap();
         for error in [
             store.get("a", 9).unwrap_err(),
@@ -154,17 +126,9 @@ fn a_store_that_is_down_is_reported_and_a_create_stays_open() {
     }
     let mut down = options();
     // The discard port of a network in which only the test server listens.
-    down.settings
-        .push(("endpoint".to_owned(), "http://127.0.0.1:9".to_owned()));
-    down.pace = Pace {
-        retries: 2,
-        pause: std::time::Duration::from_millis(1),
-        ..Pace::default()
-    };
+    down.settings.push(("endpoint".to_owned(), "http://127.0.0.1:9".to_owned()));
+    down.pace = Pace { retries: 2, pause: std::time::Duration::from_millis(1), ..Pace::default() };
     let store = open(&url, &down).unwrap();
     assert!(store.get("a", 9).unwrap_err().can_retry());
-    assert!(matches!(
-        store.create("a", "x".into()),
-        Ok(Created::Unknown(_))
-    ));
+    assert!(matches!(store.create("a", "x".into()), Ok(Created::Unknown(_))));
 }

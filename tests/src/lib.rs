@@ -1,1 +1,21 @@
 //! The harness of the end-to-end tests.
+//!
+//! A [`Machine`] is a directory with a home, a cache and a working directory of its own, in which
+//! the real `snapkit` runs with an empty environment. [`every_kind`] builds trees, [`compare`] lets
+//! tools that are not ours say whether two trees are the same. Stories are in `tests/tests/`, one
+//! file each; how to run them: `docs/testing.md`.
+
+#![allow(clippy::unwrap_used)]
+
+pub mod binary;
+pub mod compare;
+pub mod every_kind;
+pub mod machine;
+
+pub use every_kind::EveryKind;
+pub use machine::{Machine, Run};
+
+/// Whether the tests run as root, who alone may make devices and give files away.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -65,12 +65,7 @@ impl Default for Protection {
 impl Genesis {
     pub(super) fn check(&self, object: &str) -> Result<(), Refusal> {
         let known = Protection::default();
-        let Protection {
-            chunk_name,
-            cutter_seed,
-            cipher,
-            keys,
-        } = &self.protection;
+        let Protection { chunk_name, cutter_seed, cipher, keys } = &self.protection;
         for (field, value, known) in [
             ("the cutter", &self.cutter.name, "fastcdc-2020"),
             ("protection.chunk_name", chunk_name, &known.chunk_name),
@@ -83,17 +78,10 @@ impl Genesis {
                 return Err(Refusal::new(Class::Newer, object, expected, excerpt(value)));
             }
         }
-        let Cutter {
-            min, average, max, ..
-        } = self.cutter;
+        let Cutter { min, average, max, .. } = self.cutter;
         if min == 0 || min > average || average > max {
             let found = format!("{min}, {average} and {max}");
-            return Err(Refusal::new(
-                Class::Json,
-                object,
-                "cutter limits with 0 < min <= average <= max",
-                found,
-            ));
+            return Err(Refusal::new(Class::Json, object, "cutter limits with 0 < min <= average <= max", found));
         }
         Ok(())
     }

@@ -98,11 +98,7 @@ pub struct LogState {
 
 impl From<&Frontier> for LogState {
     fn from(frontier: &Frontier) -> LogState {
-        LogState {
-            size: frontier.size(),
-            root: frontier.root(),
-            frontier: frontier.peaks().to_vec(),
-        }
+        LogState { size: frontier.size(), root: frontier.root(), frontier: frontier.peaks().to_vec() }
     }
 }
 
@@ -157,9 +153,7 @@ impl Serialize for Nonce {
 impl<'de> Deserialize<'de> for Nonce {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Nonce, D::Error> {
         let text = String::deserialize(deserializer)?;
-        from_hex(&text)
-            .map(Nonce)
-            .ok_or_else(|| de::Error::custom("not 32 lowercase hex digits"))
+        from_hex(&text).map(Nonce).ok_or_else(|| de::Error::custom("not 32 lowercase hex digits"))
     }
 }
 
@@ -195,13 +189,9 @@ pub fn payload_type(kind: &str) -> String {
 
 /// The kind in a payload type, or nothing if records cannot have that type.
 pub(crate) fn kind_of(payload_type: &str) -> Option<&str> {
-    let kind = payload_type
-        .strip_prefix("application/vnd.snapkit.")?
-        .strip_suffix("+json")?;
+    let kind = payload_type.strip_prefix("application/vnd.snapkit.")?.strip_suffix("+json")?;
     let first = kind.as_bytes().first()?.is_ascii_lowercase();
-    let rest = kind
-        .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let rest = kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     (first && rest && kind.len() <= 32 && kind != "root").then_some(kind)
 }
 
@@ -217,12 +207,7 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
         Body::Genesis(body) => (genesis::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Snapshot(body) => (snapshot::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Unknown { kind } => {
-            return Err(Refusal::new(
-                Class::Type,
-                object,
-                "a kind that can be written",
-                excerpt(kind),
-            ));
+            return Err(Refusal::new(Class::Type, object, "a kind that can be written", excerpt(kind)));
         }
     };
     let body_json = body_json.expect("a body always encodes");
@@ -231,12 +216,8 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
     text.pop();
     let bytes = format!(r#"{text},"body":{body_json}}}"#).into_bytes();
     let cap = payload_cap(RECORD_CAP);
-    let read =
-        Tree::read(&bytes, cap, object).and_then(|tree| parse(tree, payload_type, object))?;
-    debug_assert!(
-        read == (header.clone(), body.clone()),
-        "what was written reads back"
-    );
+    let read = Tree::read(&bytes, cap, object).and_then(|tree| parse(tree, payload_type, object))?;
+    debug_assert!(read == (header.clone(), body.clone()), "what was written reads back");
     Ok((payload_type, bytes))
 }
 
@@ -261,30 +242,12 @@ impl Claim {
 }
 
 /// Reads a record from a payload that was verified and whose claim was checked.
-pub(crate) fn from_verified(
-    verified: &Verified,
-    tree: Tree,
-    object: &str,
-) -> Result<Record, Refusal> {
+pub(crate) fn from_verified(verified: &Verified, tree: Tree, object: &str) -> Result<Record, Refusal> {
     let (header, body) = parse(tree, verified.payload_type(), object)?;
-    if verified
-        .signers()
-        .iter()
-        .all(|key| key.id() != header.writer.key)
-    {
-        return Err(Refusal::new(
-            Class::KeyId,
-            object,
-            "`writer.key` to be a key that signed",
-            header.writer.key,
-        ));
+    if verified.signers().iter().all(|key| key.id() != header.writer.key) {
+        return Err(Refusal::new(Class::KeyId, object, "`writer.key` to be a key that signed", header.writer.key));
     }
-    Ok(Record {
-        digest: verified.digest(),
-        header,
-        body,
-        signers: verified.signers().to_vec(),
-    })
+    Ok(Record { digest: verified.digest(), header, body, signers: verified.signers().to_vec() })
 }
 
 /// Gives a payload its meaning and applies the rules that need no neighbour.
@@ -298,12 +261,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
         Some("snapshot") => Body::Snapshot(Box::new(body.into_typed(object)?)),
         Some(kind) => Body::Unknown { kind: kind.into() },
         None => {
-            return Err(Refusal::new(
-                Class::Type,
-                object,
-                "a kind of record",
-                excerpt(payload_type),
-            ));
+            return Err(Refusal::new(Class::Type, object, "a kind of record", excerpt(payload_type)));
         }
     };
     check_header(&header, &body, object)?;
@@ -316,8 +274,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
 }
 
 fn check_header(header: &Header, body: &Body, object: &str) -> Result<(), Refusal> {
-    let refuse =
-        |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
+    let refuse = |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
     check_critical(&header.critical, object)?;
     // Forks and leaderships begin with kinds that this reader does not know.
     if header.epoch > 0 || header.term > 0 {
@@ -332,67 +289,32 @@ fn check_header(header: &Header, body: &Body, object: &str) -> Result<(), Refusa
             format!("{} in slot {}", body.kind(), header.seq),
         );
     }
-    if is_genesis
-        && (header.chain.is_some() || header.previous.is_some() || header.segments.is_some())
-    {
-        return refuse(
-            Class::Json,
-            "genesis without chain, previous and segments",
-            "one of them".into(),
-        );
+    if is_genesis && (header.chain.is_some() || header.previous.is_some() || header.segments.is_some()) {
+        return refuse(Class::Json, "genesis without chain, previous and segments", "one of them".into());
     }
     if !is_genesis && (header.chain.is_none() || header.previous.is_none()) {
-        return refuse(
-            Class::Json,
-            "the fields `chain` and `previous`",
-            "one of them missing".into(),
-        );
+        return refuse(Class::Json, "the fields `chain` and `previous`", "one of them missing".into());
     }
     if header.void.len() > VOIDS_CAP {
-        return refuse(
-            Class::TooMany,
-            "at most 64 void slots in a row",
-            header.void.len().to_string(),
-        );
+        return refuse(Class::TooMany, "at most 64 void slots in a row", header.void.len().to_string());
     }
     let log = &header.log;
     let frontier = Frontier::from_parts(log.size, log.frontier.clone());
     if log.size != header.seq || frontier.is_none_or(|frontier| frontier.root() != log.root) {
-        let expected = format!(
-            "a log of {} slots whose root follows from its frontier",
-            header.seq
-        );
-        return refuse(
-            Class::Inconsistent,
-            &expected,
-            format!("size {} and root {}", log.size, log.root),
-        );
+        let expected = format!("a log of {} slots whose root follows from its frontier", header.seq);
+        return refuse(Class::Inconsistent, &expected, format!("size {} and root {}", log.size, log.root));
     }
-    for (field, text) in [
-        ("writer.node", &header.writer.node),
-        ("writer.tool", &header.writer.tool),
-    ] {
+    for (field, text) in [("writer.node", &header.writer.node), ("writer.tool", &header.writer.tool)] {
         if text.is_empty() || text.len() > WRITER_TEXT_CAP || text.chars().any(char::is_control) {
-            let expected =
-                format!("`{field}` of 1 to {WRITER_TEXT_CAP} bytes without control characters");
+            let expected = format!("`{field}` of 1 to {WRITER_TEXT_CAP} bytes without control characters");
             return refuse(Class::Json, &expected, excerpt(text));
         }
     }
     let segments = header.segments.as_deref().unwrap_or_default();
     if segments.len() > SEGMENTS_CAP {
-        return refuse(
-            Class::TooMany,
-            "at most 1024 segments",
-            segments.len().to_string(),
-        );
+        return refuse(Class::TooMany, "at most 1024 segments", segments.len().to_string());
     }
-    if segments
-        .iter()
-        .map(|segment| segment.id)
-        .collect::<HashSet<_>>()
-        .len()
-        < segments.len()
-    {
+    if segments.iter().map(|segment| segment.id).collect::<HashSet<_>>().len() < segments.len() {
         return refuse(Class::Json, "each segment once", "one of them twice".into());
     }
     Ok(())

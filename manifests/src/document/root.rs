@@ -24,9 +24,7 @@ pub const ROOT_CAP: usize = 64 * 1024;
 /// The most root versions one run follows.
 pub const STEPS_CAP: u32 = 256;
 /// The roles there are, in the order they are written.
-pub const ROLES: &[&str] = &[
-    "drill", "manifest", "node", "prune", "release", "root", "writer",
-];
+pub const ROLES: &[&str] = &["drill", "manifest", "node", "prune", "release", "root", "writer"];
 
 /// A root document as it is written; [`Root`] is one that was verified.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,12 +70,7 @@ pub struct Key {
 
 impl From<&PublicKey> for Key {
     fn from(key: &PublicKey) -> Key {
-        Key {
-            id: key.id(),
-            keytype: "ed25519".into(),
-            scheme: "ed25519".into(),
-            public: key.to_hex(),
-        }
+        Key { id: key.id(), keytype: "ed25519".into(), scheme: "ed25519".into(), public: key.to_hex() }
     }
 }
 
@@ -108,27 +101,14 @@ pub struct WriterRange {
 
 impl RootDocument {
     /// The first root of a new chain: the owner's key for `root` and `release`, the node's for the rest.
-    pub fn first(
-        owner: &PublicKey,
-        node: &PublicKey,
-        issued: Timestamp,
-        expires: Timestamp,
-    ) -> RootDocument {
+    pub fn first(owner: &PublicKey, node: &PublicKey, issued: Timestamp, expires: Timestamp) -> RootDocument {
         let mut keys = vec![Key::from(owner), Key::from(node)];
         keys.sort_by_key(|key| key.id);
         keys.dedup();
         let holder = |role: &str| {
-            if matches!(role, "root" | "release") {
-                owner
-            } else {
-                node
-            }
+            if matches!(role, "root" | "release") { owner } else { node }
         };
-        let role = |name: &&str| Role {
-            name: (*name).into(),
-            keys: vec![holder(name).id()],
-            threshold: 1,
-        };
+        let role = |name: &&str| Role { name: (*name).into(), keys: vec![holder(name).id()], threshold: 1 };
         RootDocument {
             format: FORMAT.into(),
             version: 1,
@@ -136,11 +116,7 @@ impl RootDocument {
             expires,
             keys,
             roles: ROLES.iter().map(role).collect(),
-            writers: vec![WriterRange {
-                key: node.id(),
-                from_seq: 0,
-                until_seq: None,
-            }],
+            writers: vec![WriterRange { key: node.id(), from_seq: 0, until_seq: None }],
             critical: None,
             ext: Map::new(),
         }
@@ -187,12 +163,7 @@ impl Root {
         let object = "root/1.json";
         let envelope = Envelope::decode(bytes, ROOT_CAP, object)?;
         let pinned = envelope.pinned(pin).map_err(|found| {
-            Refusal::new(
-                Class::RootPin,
-                object,
-                format!("the pinned root sha256:{pin}"),
-                format!("sha256:{found}"),
-            )
+            Refusal::new(Class::RootPin, object, format!("the pinned root sha256:{pin}"), format!("sha256:{found}"))
         })?;
         rules::check_type(envelope.payload_type(), object)?;
         let root = Root::from_verified(&pinned, object)?;
@@ -211,11 +182,7 @@ impl Root {
         let object = &format!("root/{version}.json");
         let half = |side: &'static str| {
             move |refusal: Refusal| match refusal.class() {
-                Class::SigMissing
-                | Class::SigUntrusted
-                | Class::Sig
-                | Class::Threshold
-                | Class::Role => Refusal::new(
+                Class::SigMissing | Class::SigUntrusted | Class::Sig | Class::Threshold | Class::Role => Refusal::new(
                     Class::Root,
                     refusal.object(),
                     format!("the threshold of the {side} root"),
@@ -225,24 +192,11 @@ impl Root {
                 _ => refusal,
             }
         };
-        let verified = envelope::verify(
-            bytes,
-            ROOT_CAP,
-            &[PAYLOAD_TYPE],
-            &self.signers("root"),
-            object,
-        )
-        .map_err(half("old"))?;
+        let verified =
+            envelope::verify(bytes, ROOT_CAP, &[PAYLOAD_TYPE], &self.signers("root"), object).map_err(half("old"))?;
         let next = Root::from_verified(&verified, object)?;
         next.expect_version(version, object)?;
-        envelope::verify(
-            bytes,
-            ROOT_CAP,
-            &[PAYLOAD_TYPE],
-            &next.signers("root"),
-            object,
-        )
-        .map_err(half("new"))?;
+        envelope::verify(bytes, ROOT_CAP, &[PAYLOAD_TYPE], &next.signers("root"), object).map_err(half("new"))?;
         Ok(next)
     }
 
@@ -287,40 +241,22 @@ impl Root {
     /// Who may sign for `role`; nobody for a role that the root does not have.
     pub fn signers(&self, role: &str) -> Signers {
         let name = format!("the role {role}");
-        let found = self
-            .document
-            .roles
-            .iter()
-            .find(|listed| listed.name == role);
-        let (allowed, threshold) = found.map_or((Vec::new(), 1), |role| {
-            (self.resolve(&role.keys), role.threshold)
-        });
-        Signers {
-            name,
-            known: self.keys.clone(),
-            allowed,
-            threshold,
-        }
+        let found = self.document.roles.iter().find(|listed| listed.name == role);
+        let (allowed, threshold) = found.map_or((Vec::new(), 1), |role| (self.resolve(&role.keys), role.threshold));
+        Signers { name, known: self.keys.clone(), allowed, threshold }
     }
 
     /// Whether the writer key may sign the record with this sequence number.
     pub fn writer_may_sign(&self, key: &PublicKey, seq: u64) -> bool {
         let id = key.id();
-        self.document.writers.iter().any(|range| {
-            range.key == id
-                && range.from_seq <= seq
-                && range.until_seq.is_none_or(|until| seq < until)
-        })
+        self.document
+            .writers
+            .iter()
+            .any(|range| range.key == id && range.from_seq <= seq && range.until_seq.is_none_or(|until| seq < until))
     }
 
     fn resolve(&self, ids: &[KeyId]) -> Vec<PublicKey> {
-        let key = |id| {
-            self.document
-                .keys
-                .iter()
-                .position(|key| key.id == id)
-                .map(|at| self.keys[at])
-        };
+        let key = |id| self.document.keys.iter().position(|key| key.id == id).map(|at| self.keys[at]);
         ids.iter().filter_map(|id| key(*id)).collect()
     }
 
@@ -328,12 +264,7 @@ impl Root {
         if self.document.version == version {
             return Ok(());
         }
-        Err(Refusal::new(
-            Class::Version,
-            object,
-            format!("version {version}"),
-            self.document.version,
-        ))
+        Err(Refusal::new(Class::Version, object, format!("version {version}"), self.document.version))
     }
 
     fn from_verified(verified: &Verified, object: &str) -> Result<Root, Refusal> {
@@ -348,16 +279,12 @@ impl Root {
         check_growth(&tree, object)?;
         let document: RootDocument = tree.into_typed(object)?;
         check_critical(&document.critical, object)?;
-        let refuse =
-            |expected: &str, found: String| Err(Refusal::new(Class::Root, object, expected, found));
+        let refuse = |expected: &str, found: String| Err(Refusal::new(Class::Root, object, expected, found));
         if document.version == 0 {
             return refuse("a version of 1 or more", "0".into());
         }
         if document.expires <= document.issued {
-            return refuse(
-                "an expiry after its issue",
-                format!("{} and {}", document.expires, document.issued),
-            );
+            return refuse("an expiry after its issue", format!("{} and {}", document.expires, document.issued));
         }
         let mut keys = Vec::new();
         for key in &document.keys {
@@ -376,11 +303,7 @@ impl Root {
             return refuse("the role root", "none".into());
         }
         rules::check_writers(&document, object)?;
-        Ok(Root {
-            document,
-            digest: Digest::sha256(payload),
-            keys,
-        })
+        Ok(Root { document, digest: Digest::sha256(payload), keys })
     }
 }
 

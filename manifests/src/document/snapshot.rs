@@ -140,17 +140,13 @@ pub struct Tree {
 pub fn is_tree_name(name: &str) -> bool {
     let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let any = |byte: u8| first(&byte) || matches!(byte, b'.' | b'_' | b'-');
-    name.len() <= TREE_NAME_CAP
-        && name.as_bytes().first().is_some_and(first)
-        && name.bytes().all(any)
+    name.len() <= TREE_NAME_CAP && name.as_bytes().first().is_some_and(first) && name.bytes().all(any)
 }
 
 impl Snapshot {
     pub(super) fn check(&self, object: &str) -> Result<(), Refusal> {
         let trees = &self.private.trees;
-        let refuse = |class, expected: &str, found: String| {
-            Err(Refusal::new(class, object, expected, found))
-        };
+        let refuse = |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
         if trees.len() > TREES_CAP {
             return refuse(Class::TooMany, "at most 64 trees", trees.len().to_string());
         }
@@ -158,18 +154,10 @@ impl Snapshot {
             return refuse(Class::Json, "1 to 64 trees", "none".into());
         }
         if let Some(tree) = trees.iter().find(|tree| !is_tree_name(&tree.name)) {
-            return refuse(
-                Class::Json,
-                "a tree name of 1 to 64 of [a-z0-9._-]",
-                excerpt(&tree.name),
-            );
+            return refuse(Class::Json, "a tree name of 1 to 64 of [a-z0-9._-]", excerpt(&tree.name));
         }
         if !trees.is_sorted_by(|a, b| a.name < b.name) {
-            return refuse(
-                Class::Json,
-                "trees by ascending name, each once",
-                "another order".into(),
-            );
+            return refuse(Class::Json, "trees by ascending name, each once", "another order".into());
         }
         let sum = |count: fn(&Tree) -> u64| trees.iter().map(count).fold(0, u64::saturating_add);
         for (field, counted, listed) in [

@@ -11,12 +11,7 @@ const TYPE: &str = "application/vnd.snapkit.snapshot+json";
 /// Keys 1 to 3 are allowed, key 4 is known.
 fn signers(threshold: u32) -> Signers {
     let keys: Vec<PublicKey> = (1..=4).map(|seed| key(seed).public()).collect();
-    Signers {
-        name: "the role test".into(),
-        allowed: keys[..3].to_vec(),
-        known: keys,
-        threshold,
-    }
+    Signers { name: "the role test".into(), allowed: keys[..3].to_vec(), known: keys, threshold }
 }
 
 fn signed(keys: &[&SecretKey]) -> Wire {
@@ -47,10 +42,7 @@ fn each_way_to_lack_signatures_has_its_class() {
     let mut forged = signed(&[&key(1)]);
     forged.signatures[0].sig = STANDARD.encode([7; 64]);
     assert_eq!(check(&forged, 1), Err(Class::Sig));
-    assert_eq!(
-        check(&signed(&[&key(1), &key(2)]), 2).map(|verified| verified.signers().len()),
-        Ok(2)
-    );
+    assert_eq!(check(&signed(&[&key(1), &key(2)]), 2).map(|verified| verified.signers().len()), Ok(2));
 }
 
 #[test]
@@ -63,10 +55,7 @@ fn copies_of_a_signature_count_once() {
     let mut padded = signed(&[&key(1)]);
     for _ in 0..8 {
         let WireSignature { keyid, sig } = &padded.signatures[0];
-        let copy = WireSignature {
-            keyid: keyid.clone(),
-            sig: sig.clone(),
-        };
+        let copy = WireSignature { keyid: keyid.clone(), sig: sig.clone() };
         padded.signatures.push(copy);
     }
     assert_eq!(check(&padded, 2), Err(Class::Threshold));
@@ -86,19 +75,8 @@ fn a_key_in_the_allowed_list_twice_counts_once() {
 fn garbage_beside_a_good_signature_does_no_harm() {
     let mut wire = signed(&[&key(1)]);
     let id = key(2).public().id().to_string();
-    for (keyid, sig) in [
-        ("", ""),
-        ("nobody", "!!"),
-        (id.as_str(), "AAAA"),
-        (id.as_str(), "not base64"),
-    ] {
-        wire.signatures.insert(
-            0,
-            WireSignature {
-                keyid: keyid.into(),
-                sig: sig.into(),
-            },
-        );
+    for (keyid, sig) in [("", ""), ("nobody", "!!"), (id.as_str(), "AAAA"), (id.as_str(), "not base64")] {
+        wire.signatures.insert(0, WireSignature { keyid: keyid.into(), sig: sig.into() });
     }
     assert!(check(&wire, 1).is_ok());
 }
@@ -116,24 +94,18 @@ fn a_signature_under_another_id_is_not_tried() {
 fn more_than_thirty_two_signatures_are_refused() {
     let mut wire = signed(&[&key(1)]);
     while wire.signatures.len() < SIGNATURES_CAP {
-        wire.signatures.push(WireSignature {
-            keyid: String::new(),
-            sig: String::new(),
-        });
+        wire.signatures.push(WireSignature { keyid: String::new(), sig: String::new() });
     }
     assert!(check(&wire, 1).is_ok());
-    wire.signatures.push(WireSignature {
-        keyid: String::new(),
-        sig: String::new(),
-    });
+    wire.signatures.push(WireSignature { keyid: String::new(), sig: String::new() });
     assert_eq!(check(&wire, 1), Err(Class::TooMany));
 }
 
 #[test]
 fn a_signature_with_the_group_order_added_to_s_is_refused() {
     const ORDER: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
-        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     let mut wire = signed(&[&key(1)]);
     let mut signature = STANDARD.decode(&wire.signatures[0].sig).unwrap();
@@ -149,48 +121,28 @@ fn a_signature_with_the_group_order_added_to_s_is_refused() {
 
 #[test]
 fn url_safe_base64_is_read_and_the_name_of_the_document_stays() {
-    let mut wire: Wire =
-        serde_json::from_slice(&crate::fixture::sign(TYPE, "\"???>>>\"", &[&key(3)])).unwrap();
+    let mut wire: Wire = serde_json::from_slice(&crate::fixture::sign(TYPE, "\"???>>>\"", &[&key(3)])).unwrap();
     assert!(wire.payload.contains(['+', '/']));
     let digest = check(&wire, 1).unwrap().digest();
     let url_safe = |text: &str| text.replace('+', "-").replace('/', "_");
     wire.payload = url_safe(&wire.payload);
     wire.signatures[0].sig = url_safe(&wire.signatures[0].sig);
-    assert_eq!(
-        check(&wire, 1).map(|verified| verified.digest()),
-        Ok(digest)
-    );
+    assert_eq!(check(&wire, 1).map(|verified| verified.digest()), Ok(digest));
 }
 
 #[test]
 fn base64_without_padding_with_spaces_or_with_stray_bits_is_refused() {
-    for payload in [
-        "eyJhIjox",
-        "eyJhIjoxfQ",
-        "eyJhIjoxfQ== ",
-        "eyJh IjoxfQ==",
-        "eyJhIjoxfR==",
-        "eyJhIjoxfQ=\n=",
-    ] {
+    for payload in ["eyJhIjox", "eyJhIjoxfQ", "eyJhIjoxfQ== ", "eyJh IjoxfQ==", "eyJhIjoxfR==", "eyJhIjoxfQ=\n="] {
         let mut wire = signed(&[&key(1)]);
         wire.payload = payload.into();
-        let expected = if payload == "eyJhIjox" {
-            Class::Sig
-        } else {
-            Class::Json
-        };
+        let expected = if payload == "eyJhIjox" { Class::Sig } else { Class::Json };
         assert_eq!(check(&wire, 1), Err(expected), "{payload:?}");
     }
 }
 
 #[test]
 fn another_type_or_a_type_that_is_not_ascii_is_refused() {
-    for name in [
-        "application/vnd.snapkit.root+json",
-        "",
-        "application/vnd.snapkit.snapshot+json ",
-        "ü",
-    ] {
+    for name in ["application/vnd.snapkit.root+json", "", "application/vnd.snapkit.snapshot+json ", "ü"] {
         let mut wire = signed(&[&key(1)]);
         wire.payload_type = name.into();
         assert_eq!(check(&wire, 1), Err(Class::Type), "{name}");
@@ -200,8 +152,7 @@ fn another_type_or_a_type_that_is_not_ascii_is_refused() {
 #[test]
 fn the_cap_counts_every_byte() {
     let bytes = serde_json::to_vec(&signed(&[&key(1)])).unwrap();
-    let class =
-        |cap| verify(&bytes, cap, &[TYPE], &signers(1), "test").map_err(|refusal| refusal.class());
+    let class = |cap| verify(&bytes, cap, &[TYPE], &signers(1), "test").map_err(|refusal| refusal.class());
     assert!(class(bytes.len()).is_ok());
     assert_eq!(class(bytes.len() - 1), Err(Class::TooBig));
 }
@@ -215,10 +166,7 @@ fn a_key_named_twice_signs_once() {
 fn the_largest_payload_fits_its_envelope_with_every_signature() {
     let keys: Vec<SecretKey> = (0..SIGNATURES_CAP as u8).map(key).collect();
     let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
-    for cap in [
-        crate::document::root::ROOT_CAP,
-        crate::document::record::RECORD_CAP,
-    ] {
+    for cap in [crate::document::root::ROOT_CAP, crate::document::record::RECORD_CAP] {
         let bytes = sign(TYPE, &vec![0; payload_cap(cap)], &signers).unwrap();
         assert!(bytes.len() <= cap && bytes.len() > cap - 8 * 1024);
     }

@@ -28,12 +28,7 @@ impl SecretKey {
     /// [`Class::KeyFile`] with a hint for everything that is not an unencrypted Ed25519 key.
     pub fn parse(text: &str) -> Result<SecretKey, Refusal> {
         if text.len() > KEY_FILE_CAP {
-            return Err(Refusal::new(
-                Class::TooBig,
-                "secret key",
-                format!("at most {KEY_FILE_CAP} bytes"),
-                "more",
-            ));
+            return Err(Refusal::new(Class::TooBig, "secret key", format!("at most {KEY_FILE_CAP} bytes"), "more"));
         }
         if text.contains("BEGIN OPENSSH PRIVATE KEY") {
             SecretKey::from_openssh(text)
@@ -63,18 +58,11 @@ impl SecretKey {
         let key = ssh_key::PrivateKey::from_openssh(text.trim()).map_err(|_| refuse(text))?;
         if key.is_encrypted() {
             let found = "a key encrypted with a passphrase";
-            return Err(
-                Refusal::new(Class::KeyFile, "secret key", "an unencrypted key", found)
-                    .with_hint("decrypt a copy of it with `ssh-keygen -p -N '' -f COPY`"),
-            );
+            return Err(Refusal::new(Class::KeyFile, "secret key", "an unencrypted key", found)
+                .with_hint("decrypt a copy of it with `ssh-keygen -p -N '' -f COPY`"));
         }
         let KeypairData::Ed25519(pair) = key.key_data() else {
-            return Err(Refusal::new(
-                Class::Alg,
-                "secret key",
-                "ssh-ed25519",
-                key.algorithm(),
-            ));
+            return Err(Refusal::new(Class::Alg, "secret key", "ssh-ed25519", key.algorithm()));
         };
         let key = SecretKey::from_seed(pair.private.as_ref());
         if pair.public.0 != *key.public().as_bytes() {
@@ -85,12 +73,8 @@ impl SecretKey {
 
     /// PKCS#8 PEM, byte for byte what `openssl pkey` writes.
     pub fn to_pem(&self) -> Zeroizing<String> {
-        let pair = KeypairBytes {
-            secret_key: self.0.to_bytes(),
-            public_key: None,
-        };
-        pair.to_pkcs8_pem(LineEnding::LF)
-            .expect("32 bytes always encode")
+        let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        pair.to_pkcs8_pem(LineEnding::LF).expect("32 bytes always encode")
     }
 
     /// An unencrypted OpenSSH private key.
@@ -131,12 +115,7 @@ fn refuse(text: &str) -> Refusal {
 }
 
 fn refuse_pair() -> Refusal {
-    Refusal::new(
-        Class::KeyFile,
-        "secret key",
-        "the public key of its seed",
-        "another public key in the same file",
-    )
+    Refusal::new(Class::KeyFile, "secret key", "the public key of its seed", "another public key in the same file")
 }
 
 /// What a key file that could not be read seems to be, without a byte of its content.
@@ -146,28 +125,13 @@ pub(super) fn describe(text: &str) -> &'static str {
         ("BEGIN RSA PRIVATE KEY", "an RSA key"),
         ("BEGIN EC PRIVATE KEY", "an EC key"),
         ("BEGIN DSA PRIVATE KEY", "a DSA key"),
-        (
-            "BEGIN OPENSSH PRIVATE KEY",
-            "a damaged OpenSSH key or one of another algorithm",
-        ),
-        (
-            "BEGIN PRIVATE KEY",
-            "a damaged PKCS#8 key or one of another algorithm",
-        ),
-        (
-            "BEGIN PUBLIC KEY",
-            "a public key that is damaged, of another algorithm, or in the place of a secret one",
-        ),
+        ("BEGIN OPENSSH PRIVATE KEY", "a damaged OpenSSH key or one of another algorithm"),
+        ("BEGIN PRIVATE KEY", "a damaged PKCS#8 key or one of another algorithm"),
+        ("BEGIN PUBLIC KEY", "a public key that is damaged, of another algorithm, or in the place of a secret one"),
         ("BEGIN CERTIFICATE", "a certificate"),
-        (
-            "ssh-ed25519 ",
-            "an OpenSSH public key that is damaged or in the place of another form",
-        ),
+        ("ssh-ed25519 ", "an OpenSSH public key that is damaged or in the place of another form"),
         ("ssh-rsa ", "an OpenSSH public RSA key"),
         ("ecdsa-sha2-", "an OpenSSH public ECDSA key"),
     ];
-    FORMS
-        .iter()
-        .find(|(mark, _)| text.contains(mark))
-        .map_or("no key in a known form", |(_, form)| form)
+    FORMS.iter().find(|(mark, _)| text.contains(mark)).map_or("no key in a known form", |(_, form)| form)
 }

@@ -3,9 +3,7 @@
 use super::Case;
 use super::records::record;
 use crate::document::{root, snapshot};
-use crate::fixture::{
-    first, node, owner, replaced, sign, snapshot_bytes, snapshot_payload, stranger,
-};
+use crate::fixture::{first, node, owner, replaced, sign, snapshot_bytes, snapshot_payload, stranger};
 use crate::keys::{SecretKey, Signer};
 
 pub(super) fn envelopes() -> Vec<Case> {
@@ -15,13 +13,7 @@ pub(super) fn envelopes() -> Vec<Case> {
     let text = |from: &str, to: &str| replaced(&good, from, to).into_bytes();
     let signature = &good[good.find(r#"{"keyid"#).unwrap()..good.len() - 2];
     let times = |count: usize| text(signature, &vec![signature; count].join(","));
-    let sig = good
-        .split(r#""sig":""#)
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
+    let sig = good.split(r#""sig":""#).nth(1).unwrap().split('"').next().unwrap();
     let id = node().public().id().to_string();
     let nothing = r#"{"keyid":"","sig":""}"#;
     let url_safe = {
@@ -31,42 +23,22 @@ pub(super) fn envelopes() -> Vec<Case> {
         format!(r#"{}"payloadType"{middle}"sig"{}"#, safe(head), safe(sig)).into_bytes()
     };
     vec![
-        record(
-            "envelope-url-safe-base64",
-            "accepted",
-            "the alphabet with - and _",
-            url_safe,
-        ),
+        record("envelope-url-safe-base64", "accepted", "the alphabet with - and _", url_safe),
         record(
             "envelope-garbage-signature",
             "accepted",
             "an empty signature before the good one",
             text(signature, &format!("{nothing},{signature}")),
         ),
-        record(
-            "envelope-second-signer",
-            "accepted",
-            "also signed by a stranger",
-            signed(&[&stranger(), &node()]),
-        ),
-        record(
-            "envelope-no-signature",
-            "E_SIG_MISSING, void",
-            "no signatures",
-            signed(&[]),
-        ),
+        record("envelope-second-signer", "accepted", "also signed by a stranger", signed(&[&stranger(), &node()])),
+        record("envelope-no-signature", "E_SIG_MISSING, void", "no signatures", signed(&[])),
         record(
             "envelope-stranger",
             "E_SIG_UNTRUSTED, void",
             "signed by a key that is not in the root",
             signed(&[&stranger()]),
         ),
-        record(
-            "envelope-wrong-role",
-            "E_ROLE, void",
-            "signed by the owner, who is no writer",
-            signed(&[&owner()]),
-        ),
+        record("envelope-wrong-role", "E_ROLE, void", "signed by the owner, who is no writer", signed(&[&owner()])),
         record(
             "envelope-key-id-mismatch",
             "E_SIG_UNTRUSTED, void",
@@ -91,20 +63,12 @@ pub(super) fn envelopes() -> Vec<Case> {
             "a type that no record has",
             sign(root::PAYLOAD_TYPE, &payload, &[&node()]),
         ),
-        record(
-            "envelope-33-signatures",
-            "E_TOO_MANY, void",
-            "33 copies of the good signature",
-            times(33),
-        ),
+        record("envelope-33-signatures", "E_TOO_MANY, void", "33 copies of the good signature", times(33)),
         record(
             "envelope-unpadded-base64",
             "E_JSON, void",
             "a payload without its `=`",
-            text(
-                &good[12..good.find(r#"","payloadType"#).unwrap()],
-                "eyJhIjoxfQ",
-            ),
+            text(&good[12..good.find(r#"","payloadType"#).unwrap()], "eyJhIjoxfQ"),
         ),
         record(
             "envelope-unknown-field",
@@ -124,12 +88,7 @@ pub(super) fn envelopes() -> Vec<Case> {
             "the fields in an array, without names",
             format!(r#"["e30=","{}",[]]"#, snapshot::PAYLOAD_TYPE).into_bytes(),
         ),
-        record(
-            "envelope-trailing-bytes",
-            "E_JSON, void",
-            "` x` after the end",
-            format!("{good} x").into_bytes(),
-        ),
+        record("envelope-trailing-bytes", "E_JSON, void", "` x` after the end", format!("{good} x").into_bytes()),
         record(
             "envelope-byte-order-mark",
             "E_JSON, void",

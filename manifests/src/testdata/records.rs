@@ -6,25 +6,15 @@ use crate::digest::Digest;
 use crate::document::record::{Void, payload_type};
 use crate::document::snapshot;
 use crate::fixture::{
-    first, genesis_bytes, header_after, node, owner, pin, replaced, root_bytes, root_one, sign,
-    snapshot_bytes, snapshot_payload,
+    first, genesis_bytes, header_after, node, owner, pin, replaced, root_bytes, root_one, sign, snapshot_bytes,
+    snapshot_payload,
 };
 use crate::keys::Signer;
 use crate::log::Frontier;
 
 /// A record for the slot after genesis.
-pub(super) fn record(
-    name: &'static str,
-    verdict: &'static str,
-    made: &'static str,
-    bytes: Vec<u8>,
-) -> Case {
-    Case {
-        name,
-        verdict,
-        made,
-        files: vec![("record.json", bytes)],
-    }
+pub(super) fn record(name: &'static str, verdict: &'static str, made: &'static str, bytes: Vec<u8>) -> Case {
+    Case { name, verdict, made, files: vec![("record.json", bytes)] }
 }
 
 /// Genesis, a snapshot, a void slot, a record of an unknown kind, and a snapshot that names the void slot.
@@ -43,32 +33,17 @@ pub(super) fn accepted_chain() -> Case {
         }
         slots.push(bytes);
     }
-    let names = [
-        "chain/0.json",
-        "chain/1.json",
-        "chain/2.json",
-        "chain/3.json",
-        "chain/4.json",
-    ];
+    let names = ["chain/0.json", "chain/1.json", "chain/2.json", "chain/3.json", "chain/4.json"];
     let mut files: Vec<(&'static str, Vec<u8>)> = names.into_iter().zip(slots).collect();
     files.push(("root/1.json", root_bytes()));
     files.push(("pin", format!("{}\n", pin()).into_bytes()));
-    let made =
-        "keys of seeds 0101… (owner) and 0202… (node); slot 2 is void, slot 3 of an unknown kind";
-    Case {
-        name: "chain-accepted",
-        verdict: "accepted",
-        made,
-        files,
-    }
+    let made = "keys of seeds 0101… (owner) and 0202… (node); slot 2 is void, slot 3 of an unknown kind";
+    Case { name: "chain-accepted", verdict: "accepted", made, files }
 }
 
 pub(super) fn hold(head: &Head, voids: &[Void], kind: &str) -> Vec<u8> {
     let header = serde_json::to_string(&header_after(head, voids)).unwrap();
-    let payload = format!(
-        r#"{},"body":{{"any":["thing"]}}}}"#,
-        header.strip_suffix('}').unwrap()
-    );
+    let payload = format!(r#"{},"body":{{"any":["thing"]}}}}"#, header.strip_suffix('}').unwrap());
     sign(&payload_type(kind), &payload, &[&node()])
 }
 
@@ -77,85 +52,34 @@ pub(super) fn records() -> Vec<Case> {
     let payload = snapshot_payload(&head, &[]);
     let signed = |payload: &str| sign(snapshot::PAYLOAD_TYPE, payload, &[&node()]);
     let text = |from: &str, to: &str| signed(&replaced(&payload, from, to));
-    let deep = format!(
-        r#""ext":{{"x":{}{}}},"body""#,
-        "[".repeat(31),
-        "]".repeat(31)
-    );
+    let deep = format!(r#""ext":{{"x":{}{}}},"body""#, "[".repeat(31), "]".repeat(31));
     let other = Digest::sha256(b"other");
-    let second = chain::next(&head, &[], &snapshot_bytes(&head, &[]), &root_one())
-        .unwrap()
-        .1;
+    let second = chain::next(&head, &[], &snapshot_bytes(&head, &[]), &root_one()).unwrap().1;
     let mut log = Frontier::default();
     log.push(&other);
     let misled = |head: Head| snapshot_bytes(&head, &[]);
     vec![
-        record(
-            "record-accepted",
-            "accepted",
-            "the snapshot that all cases here are made from",
-            signed(&payload),
-        ),
-        record(
-            "record-ext",
-            "accepted",
-            "an `ext` object",
-            text(r#""body""#, r#""ext":{"note":["any",null]},"body""#),
-        ),
-        record(
-            "record-unknown-kind",
-            "accepted",
-            "the type of an unknown kind",
-            hold(&head, &[], "hold"),
-        ),
-        record(
-            "record-newer-format",
-            "E_NEWER",
-            "another `format`",
-            text("0-draft", "2"),
-        ),
+        record("record-accepted", "accepted", "the snapshot that all cases here are made from", signed(&payload)),
+        record("record-ext", "accepted", "an `ext` object", text(r#""body""#, r#""ext":{"note":["any",null]},"body""#)),
+        record("record-unknown-kind", "accepted", "the type of an unknown kind", hold(&head, &[], "hold")),
+        record("record-newer-format", "E_NEWER", "another `format`", text("0-draft", "2")),
         record(
             "record-critical",
             "E_NEWER",
             "an unknown name in `critical`, and an unknown field",
             text(r#""body""#, r#""critical":["dedup-v2"],"more":1,"body""#),
         ),
-        record(
-            "record-term",
-            "E_NEWER",
-            "a term above 0",
-            text(r#""term":0"#, r#""term":1"#),
-        ),
-        record(
-            "record-epoch",
-            "E_NEWER",
-            "an epoch above 0",
-            text(r#""epoch":0"#, r#""epoch":1"#),
-        ),
+        record("record-term", "E_NEWER", "a term above 0", text(r#""term":0"#, r#""term":1"#)),
+        record("record-epoch", "E_NEWER", "an epoch above 0", text(r#""epoch":0"#, r#""epoch":1"#)),
         record(
             "record-unknown-field",
             "E_JSON",
             "a field that the format does not name",
             text(r#""epoch":0"#, r#""epoch":0,"note":1"#),
         ),
-        record(
-            "record-case-variant",
-            "E_JSON",
-            "`Term` beside `term`",
-            text(r#""term":0"#, r#""term":0,"Term":0"#),
-        ),
-        record(
-            "record-null",
-            "E_JSON",
-            "`void` is null",
-            text(r#","writer""#, r#","void":null,"writer""#),
-        ),
-        record(
-            "record-duplicate-field",
-            "E_JSON, void",
-            "`seq` twice",
-            text(r#""seq":1"#, r#""seq":1,"seq":1"#),
-        ),
+        record("record-case-variant", "E_JSON", "`Term` beside `term`", text(r#""term":0"#, r#""term":0,"Term":0"#)),
+        record("record-null", "E_JSON", "`void` is null", text(r#","writer""#, r#","void":null,"writer""#)),
+        record("record-duplicate-field", "E_JSON, void", "`seq` twice", text(r#""seq":1"#, r#""seq":1,"seq":1"#)),
         record(
             "record-duplicate-escaped",
             "E_JSON, void",
@@ -168,30 +92,15 @@ pub(super) fn records() -> Vec<Case> {
             "one name twice inside `ext`",
             text(r#""body""#, r#""ext":{"a":1,"a":2},"body""#),
         ),
-        record(
-            "record-float",
-            "E_JSON, void",
-            "a count of 4.0",
-            text(r#""files":4"#, r#""files":4.0"#),
-        ),
-        record(
-            "record-exponent",
-            "E_JSON, void",
-            "a count of 4e0",
-            text(r#""files":4"#, r#""files":4e0"#),
-        ),
+        record("record-float", "E_JSON, void", "a count of 4.0", text(r#""files":4"#, r#""files":4.0"#)),
+        record("record-exponent", "E_JSON, void", "a count of 4e0", text(r#""files":4"#, r#""files":4e0"#)),
         record(
             "record-integer-limit",
             "E_JSON, void",
             "a count of 2^53",
             text(r#""torn":0"#, r#""torn":9007199254740992"#),
         ),
-        record(
-            "record-deep",
-            "E_JSON, void",
-            "33 levels deep in `ext`",
-            text(r#""body""#, &deep),
-        ),
+        record("record-deep", "E_JSON, void", "33 levels deep in `ext`", text(r#""body""#, &deep)),
         record(
             "record-time-offset",
             "E_JSON",
@@ -202,91 +111,47 @@ pub(super) fn records() -> Vec<Case> {
             "record-uppercase-digest",
             "E_JSON",
             "a digest in upper case",
-            text(
-                &head.digest_field(),
-                &head
-                    .digest_field()
-                    .to_uppercase()
-                    .replace("PREVIOUS", "previous"),
-            ),
+            text(&head.digest_field(), &head.digest_field().to_uppercase().replace("PREVIOUS", "previous")),
         ),
-        record(
-            "record-counts",
-            "E_JSON",
-            "a sum that is not the sum",
-            text(r#""files":4"#, r#""files":5"#),
-        ),
-        record(
-            "record-tree-order",
-            "E_JSON",
-            "trees not in order",
-            text(r#""name":"config""#, r#""name":"zebra""#),
-        ),
-        record(
-            "record-other-slot",
-            "E_SEQ, void",
-            "the valid record of slot 2",
-            misled(second),
-        ),
-        record(
-            "record-genesis-again",
-            "E_SEQ, void",
-            "genesis copied into slot 1",
-            genesis_bytes(),
-        ),
+        record("record-counts", "E_JSON", "a sum that is not the sum", text(r#""files":4"#, r#""files":5"#)),
+        record("record-tree-order", "E_JSON", "trees not in order", text(r#""name":"config""#, r#""name":"zebra""#)),
+        record("record-other-slot", "E_SEQ, void", "the valid record of slot 2", misled(second)),
+        record("record-genesis-again", "E_SEQ, void", "genesis copied into slot 1", genesis_bytes()),
         record(
             "record-other-chain",
             "E_ORIGIN, void",
             "the record of another chain by the same writer",
-            misled(Head {
-                chain: other,
-                ..head.clone()
-            }),
+            misled(Head { chain: other, ..head.clone() }),
         ),
         record(
             "record-other-previous",
             "E_MIX",
             "follows a record that is not before it",
-            misled(Head {
-                digest: other,
-                ..head.clone()
-            }),
+            misled(Head { digest: other, ..head.clone() }),
         ),
         record(
             "record-other-log",
             "E_INCONSISTENT",
             "the log of another history",
-            misled(Head {
-                log,
-                ..head.clone()
-            }),
+            misled(Head { log, ..head.clone() }),
         ),
         record(
             "record-log-frontier",
             "E_INCONSISTENT",
             "a root that does not follow from the frontier",
-            text(
-                &format!(r#""root":"{}""#, head.log.root()),
-                &format!(r#""root":"{other}""#),
-            ),
+            text(&format!(r#""root":"{}""#, head.log.root()), &format!(r#""root":"{other}""#)),
         ),
         record(
             "record-invented-void",
             "E_INCONSISTENT",
             "names a void slot that is none",
-            text(
-                r#","writer""#,
-                &format!(r#","void":[{{"seq":1,"sha256":"{other}"}}],"writer""#),
-            ),
+            text(r#","writer""#, &format!(r#","void":[{{"seq":1,"sha256":"{other}"}}],"writer""#)),
         ),
         record(
             "record-writer-key",
             "E_KEYID",
             "`writer.key` is not a key that signed",
-            text(
-                &node().public().id().to_string(),
-                &owner().public().id().to_string(),
-            ),
+            text(&node().public().id().to_string(), &owner().public().id().to_string()),
         ),
     ]
 }

@@ -7,20 +7,10 @@ use crate::fixture::{key, owner, replaced, root_bytes, root_document, root_paylo
 use crate::keys::{SecretKey, Signer};
 
 /// A first root whose payload is this text, pinned and signed by the owner.
-fn first_root(
-    name: &'static str,
-    verdict: &'static str,
-    made: &'static str,
-    payload: &str,
-) -> Case {
+fn first_root(name: &'static str, verdict: &'static str, made: &'static str, payload: &str) -> Case {
     let pin = format!("{}\n", Digest::sha256(payload.as_bytes())).into_bytes();
     let bytes = sign(root::PAYLOAD_TYPE, payload, &[&owner()]);
-    Case {
-        name,
-        verdict,
-        made,
-        files: vec![("1.json", bytes), ("pin", pin)],
-    }
+    Case { name, verdict, made, files: vec![("1.json", bytes), ("pin", pin)] }
 }
 
 /// A root after the accepted one.
@@ -31,30 +21,17 @@ fn second_root(
     version: u64,
     keys: &[&SecretKey],
 ) -> Case {
-    let mut document = RootDocument {
-        version,
-        ..root_document()
-    };
+    let mut document = RootDocument { version, ..root_document() };
     let new = key(11).public();
     document.keys.push((&new).into());
     document.keys.sort_by_key(|key| key.id);
     document.roles[5].keys = vec![new.id()];
     let payload = serde_json::to_string(&document).unwrap();
-    Case {
-        name,
-        verdict,
-        made,
-        files: vec![("2.json", sign(root::PAYLOAD_TYPE, &payload, keys))],
-    }
+    Case { name, verdict, made, files: vec![("2.json", sign(root::PAYLOAD_TYPE, &payload, keys))] }
 }
 
 fn foreign(name: &'static str, verdict: &'static str, made: &'static str) -> Case {
-    Case {
-        name,
-        verdict,
-        made,
-        files: Vec::new(),
-    }
+    Case { name, verdict, made, files: Vec::new() }
 }
 
 pub(super) fn roots() -> Vec<Case> {
@@ -67,21 +44,13 @@ pub(super) fn roots() -> Vec<Case> {
     };
     let (old, new) = (owner(), key(11));
     let other_pin = Case {
-        files: vec![
-            ("1.json", root_bytes()),
-            ("pin", format!("{}\n", Digest::sha256(b"")).into_bytes()),
-        ],
+        files: vec![("1.json", root_bytes()), ("pin", format!("{}\n", Digest::sha256(b"")).into_bytes())],
         ..foreign("root-other-pin", "E_ROOT_PIN", "the pin of another root")
     };
     vec![
         first_root("root-accepted", "accepted", "what `init` makes", &payload),
         other_pin,
-        first_root(
-            "root-version",
-            "E_VERSION",
-            "version 2 as the first",
-            &text(r#""version":1"#, r#""version":2"#),
-        ),
+        first_root("root-version", "E_VERSION", "version 2 as the first", &text(r#""version":1"#, r#""version":2"#)),
         first_root(
             "root-critical",
             "E_NEWER",
@@ -106,12 +75,7 @@ pub(super) fn roots() -> Vec<Case> {
             "expires when it was issued",
             &document(&|root| root.expires = root.issued),
         ),
-        first_root(
-            "root-key-order",
-            "E_ROOT",
-            "keys not in order",
-            &document(&|root| root.keys.swap(0, 1)),
-        ),
+        first_root("root-key-order", "E_ROOT", "keys not in order", &document(&|root| root.keys.swap(0, 1))),
         first_root(
             "root-key-id-mismatch",
             "E_KEYID",
@@ -128,12 +92,7 @@ pub(super) fn roots() -> Vec<Case> {
                 root.keys.push(twin);
             }),
         ),
-        first_root(
-            "root-rsa",
-            "E_ALG",
-            "a key type of rsa",
-            &document(&|root| root.keys[0].keytype = "rsa".into()),
-        ),
+        first_root("root-rsa", "E_ALG", "a key type of rsa", &document(&|root| root.keys[0].keytype = "rsa".into())),
         first_root(
             "root-weak-identity",
             "E_WEAK_KEY",
@@ -180,108 +139,31 @@ pub(super) fn roots() -> Vec<Case> {
             "two ranges of one writer overlap",
             &document(&|root| root.writers.push(root.writers[0].clone())),
         ),
-        second_root(
-            "root-next-accepted",
-            "accepted",
-            "another owner, signed by both",
-            2,
-            &[&old, &new],
-        ),
-        second_root(
-            "root-next-old-only",
-            "E_ROOT",
-            "another owner, signed by the old one alone",
-            2,
-            &[&old],
-        ),
-        second_root(
-            "root-next-new-only",
-            "E_ROOT",
-            "another owner, signed by the new one alone",
-            2,
-            &[&new],
-        ),
-        second_root(
-            "root-next-skips",
-            "E_VERSION",
-            "version 3 in the place of 2",
-            3,
-            &[&old, &new],
-        ),
-        second_root(
-            "root-next-repeats",
-            "E_VERSION",
-            "version 1 in the place of 2",
-            1,
-            &[&old, &new],
-        ),
+        second_root("root-next-accepted", "accepted", "another owner, signed by both", 2, &[&old, &new]),
+        second_root("root-next-old-only", "E_ROOT", "another owner, signed by the old one alone", 2, &[&old]),
+        second_root("root-next-new-only", "E_ROOT", "another owner, signed by the new one alone", 2, &[&new]),
+        second_root("root-next-skips", "E_VERSION", "version 3 in the place of 2", 3, &[&old, &new]),
+        second_root("root-next-repeats", "E_VERSION", "version 1 in the place of 2", 1, &[&old, &new]),
     ]
 }
 
 pub(super) fn keys() -> Vec<Case> {
-    let weak = format!(
-        "ssh-ed25519 {} weak\n",
-        "AAAAC3NzaC1lZDI1NTE5AAAAIAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-    );
+    let weak = format!("ssh-ed25519 {} weak\n", "AAAAC3NzaC1lZDI1NTE5AAAAIAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
     vec![
-        foreign(
-            "key-openssl-accepted",
-            "accepted",
-            "`openssl genpkey -algorithm ED25519`",
-        ),
-        foreign(
-            "key-openssl-public-accepted",
-            "accepted",
-            "`openssl pkey -pubout`",
-        ),
-        foreign(
-            "key-openssh-accepted",
-            "accepted",
-            "`ssh-keygen -t ed25519 -N ''`",
-        ),
-        foreign(
-            "key-openssh-public-accepted",
-            "accepted",
-            "the `.pub` file of the same",
-        ),
-        foreign(
-            "key-encrypted-pem",
-            "E_KEYFILE",
-            "`openssl genpkey -algorithm ED25519 -aes256`",
-        ),
-        foreign(
-            "key-encrypted-openssh",
-            "E_KEYFILE",
-            "`ssh-keygen -t ed25519 -N secret`",
-        ),
-        foreign(
-            "key-rsa-pem",
-            "E_KEYFILE",
-            "`openssl genpkey -algorithm RSA`",
-        ),
-        foreign(
-            "key-x25519-pem",
-            "E_KEYFILE",
-            "`openssl genpkey -algorithm X25519`",
-        ),
-        foreign(
-            "key-ec-pem",
-            "E_KEYFILE",
-            "`openssl ecparam -name prime256v1 -genkey -noout`",
-        ),
+        foreign("key-openssl-accepted", "accepted", "`openssl genpkey -algorithm ED25519`"),
+        foreign("key-openssl-public-accepted", "accepted", "`openssl pkey -pubout`"),
+        foreign("key-openssh-accepted", "accepted", "`ssh-keygen -t ed25519 -N ''`"),
+        foreign("key-openssh-public-accepted", "accepted", "the `.pub` file of the same"),
+        foreign("key-encrypted-pem", "E_KEYFILE", "`openssl genpkey -algorithm ED25519 -aes256`"),
+        foreign("key-encrypted-openssh", "E_KEYFILE", "`ssh-keygen -t ed25519 -N secret`"),
+        foreign("key-rsa-pem", "E_KEYFILE", "`openssl genpkey -algorithm RSA`"),
+        foreign("key-x25519-pem", "E_KEYFILE", "`openssl genpkey -algorithm X25519`"),
+        foreign("key-ec-pem", "E_KEYFILE", "`openssl ecparam -name prime256v1 -genkey -noout`"),
         foreign("key-rsa-openssh", "E_ALG", "`ssh-keygen -t rsa -N ''`"),
-        foreign(
-            "key-rsa-openssh-public",
-            "E_ALG",
-            "the `.pub` file of the same",
-        ),
+        foreign("key-rsa-openssh-public", "E_ALG", "the `.pub` file of the same"),
         Case {
             files: vec![("public", weak.into_bytes())],
-            ..foreign(
-                "key-weak-openssh-public",
-                "E_WEAK_KEY",
-                "the identity point as an OpenSSH line",
-            )
+            ..foreign("key-weak-openssh-public", "E_WEAK_KEY", "the identity point as an OpenSSH line")
         },
     ]
 }

@@ -62,12 +62,8 @@ pub(super) fn run(_args: &DoctorArgs, session: &mut Session<'_>) -> Result<Exit,
     let checks = check_machine(&session.config);
     let problem = |check: &&Check| check.verdict == Verdict::Problem;
     let problems = checks.iter().filter(problem).count();
-    let examination = Examination {
-        version: env!("CARGO_PKG_VERSION"),
-        settings: settings(&session.config),
-        checks,
-        problems,
-    };
+    let examination =
+        Examination { version: env!("CARGO_PKG_VERSION"), settings: settings(&session.config), checks, problems };
     session.out.report(&examination)?;
     Ok(if problems == 0 { Exit::DONE } else { Exit::NO })
 }
@@ -96,11 +92,7 @@ impl Report for Examination {
                     Verdict::Warning => "warning",
                     Verdict::Problem => "PROBLEM",
                 };
-                [
-                    verdict.to_owned(),
-                    check.name.to_owned(),
-                    check.found.clone(),
-                ]
+                [verdict.to_owned(), check.name.to_owned(), check.found.clone()]
             })
             .collect();
         write_table(out, &checks)
@@ -108,11 +100,8 @@ impl Report for Examination {
 }
 
 fn settings(config: &Config) -> Vec<Shown> {
-    let unset = |name: &str| Shown {
-        name: name.to_owned(),
-        value: serde_json::Value::Null,
-        source: "not set".to_owned(),
-    };
+    let unset =
+        |name: &str| Shown { name: name.to_owned(), value: serde_json::Value::Null, source: "not set".to_owned() };
     let mut shown = vec![
         match &config.file {
             Some(path) => Shown {
@@ -169,28 +158,18 @@ fn check_machine(config: &Config) -> Vec<Check> {
 }
 
 fn verdict(name: &'static str, verdict: Verdict, found: impl Into<String>) -> Check {
-    Check {
-        name,
-        verdict,
-        found: found.into(),
-    }
+    Check { name, verdict, found: found.into() }
 }
 
 fn check_kernel() -> Check {
     const NAME: &str = "kernel";
     let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else {
-        return verdict(
-            NAME,
-            Verdict::Warning,
-            "not Linux: only the data commands are tested here",
-        );
+        return verdict(NAME, Verdict::Warning, "not Linux: only the data commands are tested here");
     };
     let release = release.trim();
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST_KERNEL => {
-            verdict(NAME, Verdict::Ok, release)
-        }
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST_KERNEL => verdict(NAME, Verdict::Ok, release),
         _ => {
             let (major, minor) = OLDEST_KERNEL;
             let found = format!("{release}: {major}.{minor} or newer is needed");
@@ -203,11 +182,7 @@ fn check_kernel() -> Check {
 fn check_clock(config: &Config) -> Check {
     const NAME: &str = "clock";
     let now = SystemTime::now();
-    let marks = [
-        std::env::current_exe().ok(),
-        Some(config.trust_directory()),
-        Some(config.keys_directory()),
-    ];
+    let marks = [std::env::current_exe().ok(), Some(config.trust_directory()), Some(config.keys_directory())];
     for path in marks.into_iter().flatten() {
         let Ok(modified) = fs::metadata(&path).and_then(|metadata| metadata.modified()) else {
             continue;
@@ -219,11 +194,7 @@ fn check_clock(config: &Config) -> Check {
     }
     match jiff::Timestamp::try_from(now) {
         Ok(now) => verdict(NAME, Verdict::Ok, format!("{now:.0}")),
-        Err(_) => verdict(
-            NAME,
-            Verdict::Problem,
-            "out of every sensible range; set it",
-        ),
+        Err(_) => verdict(NAME, Verdict::Problem, "out of every sensible range; set it"),
     }
 }
 
@@ -242,11 +213,9 @@ fn check_keys(directory: &Path) -> Check {
     };
     let readable = keys.iter().find(|key| readable_by_others(key));
     match readable {
-        Some(key) => verdict(
-            NAME,
-            Verdict::Problem,
-            format!("{} is readable by others; `chmod 600` it", key.display()),
-        ),
+        Some(key) => {
+            verdict(NAME, Verdict::Problem, format!("{} is readable by others; `chmod 600` it", key.display()))
+        }
         None => {
             let found = format!("{} in {}", keys.len(), directory.display());
             verdict(NAME, Verdict::Ok, found)
@@ -258,10 +227,7 @@ fn check_trust(directory: &Path) -> Check {
     const NAME: &str = "trust";
     match fs::read_dir(directory) {
         Ok(entries) => {
-            let roots = entries
-                .flatten()
-                .filter(|entry| entry.path().is_dir())
-                .count();
+            let roots = entries.flatten().filter(|entry| entry.path().is_dir()).count();
             let found = format!("{roots} pinned in {}", directory.display());
             verdict(NAME, Verdict::Ok, found)
         }
@@ -312,10 +278,7 @@ fn check_secrets(config: &Config) -> Check {
         Some((name, path)) => verdict(
             NAME,
             Verdict::Warning,
-            format!(
-                "{} holds {name} or names it, and others can read it",
-                path.display()
-            ),
+            format!("{} holds {name} or names it, and others can read it", path.display()),
         ),
         None => verdict(NAME, Verdict::Ok, "none in a file that others can read"),
     }

@@ -90,11 +90,7 @@ impl Error for Context {
 impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     fn from(error: E) -> Self {
         let (exit, next) = classify(&error);
-        Self {
-            exit,
-            error: Box::new(error),
-            next,
-        }
+        Self { exit, error: Box::new(error), next }
     }
 }
 
@@ -107,11 +103,7 @@ fn classify(error: &(dyn Error + 'static)) -> (Exit, Option<String>) {
         }
         let unusable_address = matches!(
             cause.downcast_ref(),
-            Some(
-                OpenError::Address { .. }
-                    | OpenError::Credentials { .. }
-                    | OpenError::Setting { .. }
-            )
+            Some(OpenError::Address { .. } | OpenError::Credentials { .. } | OpenError::Setting { .. })
         );
         if unusable_address || cause.is::<ConfigError>() {
             return (Exit(exit::USAGE), None);
@@ -126,11 +118,7 @@ fn classify(error: &(dyn Error + 'static)) -> (Exit, Option<String>) {
 /// The refusal that an error is. Errors hold it as a source of its own, boxed or not; one that
 /// forwards to it transparently would hide its class from this search.
 fn as_refusal<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Refusal> {
-    let boxed = || {
-        error
-            .downcast_ref::<Box<Refusal>>()
-            .map(|refusal| &**refusal)
-    };
+    let boxed = || error.downcast_ref::<Box<Refusal>>().map(|refusal| &**refusal);
     error.downcast_ref::<Refusal>().or_else(boxed)
 }
 
@@ -140,11 +128,7 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
 
 impl CliError {
     fn of_sentence(exit: u8, sentence: impl Into<String>) -> Self {
-        Self {
-            exit: Exit(exit),
-            error: sentence.into().into(),
-            next: None,
-        }
+        Self { exit: Exit(exit), error: sentence.into().into(), next: None }
     }
 
     /// The command line or the configuration is wrong.
@@ -159,21 +143,12 @@ impl CliError {
 
     /// Puts a sentence before this error; the error becomes its cause.
     pub(super) fn context(self, sentence: impl Into<String>) -> Self {
-        Self {
-            error: Box::new(Context {
-                sentence: sentence.into(),
-                source: self.error,
-            }),
-            ..self
-        }
+        Self { error: Box::new(Context { sentence: sentence.into(), source: self.error }), ..self }
     }
 
     /// Says what to do about it.
     pub(super) fn next(self, step: impl Into<String>) -> Self {
-        Self {
-            next: Some(step.into()),
-            ..self
-        }
+        Self { next: Some(step.into()), ..self }
     }
 
     /// Ends with another exit code.
@@ -251,10 +226,7 @@ mod tests {
     #[test]
     fn a_refusal_anywhere_in_the_chain_gives_the_exit_code_and_the_next_step() {
         let refusal = Refusal::new(Class::NoPin, "store /srv", "a pin", "none");
-        let error = CliError::from(Context {
-            sentence: "cannot read the chain".to_owned(),
-            source: Box::new(refusal),
-        });
+        let error = CliError::from(Context { sentence: "cannot read the chain".to_owned(), source: Box::new(refusal) });
         assert_eq!(error.exit.code(), Class::NoPin.exit_code());
         assert_eq!(error.next.as_deref(), Some(Class::NoPin.remedy()));
     }

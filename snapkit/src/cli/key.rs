@@ -108,12 +108,7 @@ pub(super) fn run(args: &KeyArgs, session: &mut Session<'_>) -> Result<Exit, Cli
             }
             session.out.report(&KeysShown { keys })?;
         }
-        KeyCommand::Export {
-            file,
-            public,
-            ssh,
-            out,
-        } => {
+        KeyCommand::Export { file, public, ssh, out } => {
             let key = match keyfile::read(file)? {
                 Key::Secret(secret) if *public => Key::Public(secret.public()),
                 key => key,
@@ -140,12 +135,7 @@ fn write_new(file: &Path, text: &str, readable: Readable) -> Result<(), CliError
     })
 }
 
-fn export(
-    key: &Key,
-    ssh: bool,
-    out: Option<&Path>,
-    session: &mut Session<'_>,
-) -> Result<(), CliError> {
+fn export(key: &Key, ssh: bool, out: Option<&Path>, session: &mut Session<'_>) -> Result<(), CliError> {
     // The comment of an OpenSSH key is for people; the key id says most.
     let comment = format!("snapkit:{}", key.public().id());
     let (form, text, readable) = match (key, ssh) {
@@ -174,9 +164,8 @@ fn export(
 
 /// Every key below `directory`, by path.
 fn keys_below(directory: &Path) -> Result<Vec<KeyShown>, CliError> {
-    let files = keyfile::list(directory).map_err(|source| {
-        CliError::from(source).context(format!("cannot list {}", directory.display()))
-    })?;
+    let files = keyfile::list(directory)
+        .map_err(|source| CliError::from(source).context(format!("cannot list {}", directory.display())))?;
     let mut keys = Vec::new();
     for file in files {
         let key = keyfile::read(&file)?;

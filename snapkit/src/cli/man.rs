@@ -39,13 +39,9 @@ impl Report for PagesWritten {
 pub(super) fn run(args: &ManArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     match &args.dir {
         Some(dir) => {
-            let pages = write_pages(dir).map_err(|source| {
-                CliError::from(source).context(format!("cannot write pages to {}", dir.display()))
-            })?;
-            session.out.report(&PagesWritten {
-                dir: dir.clone(),
-                pages,
-            })?;
+            let pages = write_pages(dir)
+                .map_err(|source| CliError::from(source).context(format!("cannot write pages to {}", dir.display())))?;
+            session.out.report(&PagesWritten { dir: dir.clone(), pages })?;
         }
         None => {
             let mut page = Vec::new();

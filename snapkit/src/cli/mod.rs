@@ -13,6 +13,8 @@ mod output;
 mod progress;
 mod session;
 mod signals;
+mod store;
+mod tour;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +64,8 @@ struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Key(key::KeyArgs),
+    Tour(tour::TourArgs),
+    Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -71,6 +75,8 @@ impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Key(args) => key::run(args, session),
+            Self::Tour(args) => tour::run(args, session),
+            Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),
             Self::Completions(args) => completions::run(args, session),
             Self::Man(args) => man::run(args, session),
@@ -93,8 +99,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
-    let signals = signals::install()
-        .map_err(|source| CliError::from(source).context("cannot handle signals"))?;
+    let signals = signals::install().map_err(|source| CliError::from(source).context("cannot handle signals"))?;
     let mut session = Session::open(&cli.global, out, signals.cancel())?;
     let result = cli.command.run(&mut session);
     // Whatever an interrupted operation says about itself, the caller asks for the signal's code.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// A result that can be printed as text and as JSON.
 pub(super) trait Report: Serialize {
-    /// The name and version of the JSON form, such as `snapkit.log/1`.
+    /// The name and version of the JSON form, such as `snapkit.doctor/1`.
     const SCHEMA: &'static str;
 
     /// Writes the text form.
@@ -95,10 +95,7 @@ pub(super) fn stderr_is_terminal() -> bool {
 }
 
 /// Writes rows with columns padded to their widest cell; the last column is not padded.
-pub(super) fn write_table<const N: usize>(
-    out: &mut dyn Write,
-    rows: &[[String; N]],
-) -> io::Result<()> {
+pub(super) fn write_table<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
     let width = |cell: &String| cell.chars().count();
     let mut widths = [0; N];
     for row in rows {
@@ -181,13 +178,9 @@ mod tests {
 
     #[test]
     fn durations_are_shown_in_fitting_units() {
-        for (millis, shown) in [
-            (250, "0.25 s"),
-            (42_000, "42.0 s"),
-            (185_000, "3m05s"),
-            (7_380_000, "2h03m"),
-            (100_800_000, "1d04h"),
-        ] {
+        for (millis, shown) in
+            [(250, "0.25 s"), (42_000, "42.0 s"), (185_000, "3m05s"), (7_380_000, "2h03m"), (100_800_000, "1d04h")]
+        {
             assert_eq!(Took(Duration::from_millis(millis)).to_string(), shown);
         }
     }
@@ -197,9 +190,6 @@ mod tests {
         let rows = [["a", "é", "last"], ["long", "b", "x"]].map(|row| row.map(str::to_owned));
         let mut text = Vec::new();
         write_table(&mut text, &rows).unwrap();
-        assert_eq!(
-            String::from_utf8(text).unwrap(),
-            "a     é  last\nlong  b  x\n"
-        );
+        assert_eq!(String::from_utf8(text).unwrap(), "a     é  last\nlong  b  x\n");
     }
 }

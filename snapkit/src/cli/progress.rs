@@ -41,29 +41,20 @@ impl Reporter {
             return Self { running: None };
         }
         let (stop, stopped) = mpsc::channel();
-        let every = if redraw {
-            REDRAW_EVERY
-        } else {
-            PLAIN_LINE_EVERY
-        };
+        let every = if redraw { REDRAW_EVERY } else { PLAIN_LINE_EVERY };
         let thread = thread::spawn(move || {
             let mut rate = Rate::default();
             let start = Instant::now();
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 let reading = progress.read();
                 rate.observe(&reading, start.elapsed());
-                draw(
-                    &line(&reading, rate.bytes_per_second, start.elapsed()),
-                    redraw,
-                );
+                draw(&line(&reading, rate.bytes_per_second, start.elapsed()), redraw);
             }
             if redraw {
                 draw("", redraw);
             }
         });
-        Self {
-            running: Some((stop, thread)),
-        }
+        Self { running: Some((stop, thread)) }
     }
 }
 
@@ -110,11 +101,8 @@ impl Rate {
             return;
         }
         let now = reading.done_bytes.saturating_sub(from) as f64 / seconds;
-        let weight = if self.bytes_per_second == 0.0 {
-            1.0
-        } else {
-            1.0 - (-seconds / RATE_MEMORY.as_secs_f64()).exp()
-        };
+        let weight =
+            if self.bytes_per_second == 0.0 { 1.0 } else { 1.0 - (-seconds / RATE_MEMORY.as_secs_f64()).exp() };
         self.bytes_per_second += weight * (now - self.bytes_per_second);
     }
 }
@@ -133,11 +121,7 @@ fn line(reading: &ProgressReading, bytes_per_second: f64, elapsed: Duration) -> 
             0 => Bytes(reading.done_bytes).to_string(),
             total => {
                 let percent = 100.0 * reading.done_bytes as f64 / total as f64;
-                format!(
-                    "{} of {} ({percent:.0} %)",
-                    Bytes(reading.done_bytes),
-                    Bytes(total)
-                )
+                format!("{} of {} ({percent:.0} %)", Bytes(reading.done_bytes), Bytes(total))
             }
         });
     }
@@ -150,11 +134,7 @@ fn line(reading: &ProgressReading, bytes_per_second: f64, elapsed: Duration) -> 
         }
     }
     parts.push(format!("{} so far", Took(elapsed)));
-    let phase = if reading.phase.is_empty() {
-        "working"
-    } else {
-        reading.phase
-    };
+    let phase = if reading.phase.is_empty() { "working" } else { reading.phase };
     format!("{phase}: {}", parts.join(", "))
 }
 
@@ -172,20 +152,13 @@ mod tests {
             total_bytes: 1 << 30,
         };
         let shown = line(&reading, f64::from(64 << 20), Duration::from_secs(8));
-        assert_eq!(
-            shown,
-            "reading: 12 items, 512 MiB of 1.00 GiB (50 %), 64.0 MiB/s, 8.00 s left, 8.00 s so far"
-        );
+        assert_eq!(shown, "reading: 12 items, 512 MiB of 1.00 GiB (50 %), 64.0 MiB/s, 8.00 s left, 8.00 s so far");
     }
 
     #[test]
     fn the_rate_follows_the_phase() {
         let mut rate = Rate::default();
-        let mut reading = ProgressReading {
-            phase: "reading",
-            done_bytes: 1000,
-            ..ProgressReading::default()
-        };
+        let mut reading = ProgressReading { phase: "reading", done_bytes: 1000, ..ProgressReading::default() };
         rate.observe(&reading, Duration::from_secs(1));
         assert_eq!(rate.bytes_per_second, 1000.0);
         reading.done_bytes = 3000;

@@ -27,39 +27,21 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Reads the configuration as the command line and the environment say.
-    pub(super) fn open(
-        global: &GlobalArgs,
-        out: &'a mut Output,
-        cancel: Cancel,
-    ) -> Result<Self, CliError> {
-        let here = env::current_dir().map_err(|source| {
-            CliError::from(source).context("cannot tell the working directory")
-        })?;
-        let flags = Flags {
-            store: global.store.clone(),
-            config: global.config.clone(),
-        };
+    pub(super) fn open(global: &GlobalArgs, out: &'a mut Output, cancel: Cancel) -> Result<Self, CliError> {
+        let here =
+            env::current_dir().map_err(|source| CliError::from(source).context("cannot tell the working directory"))?;
+        let flags = Flags { store: global.store.clone(), config: global.config.clone() };
         let environment = Environment::new(env::vars_os());
-        let progress = if global.quiet {
-            ProgressMode::None
-        } else {
-            global.progress
-        };
-        Ok(Self {
-            config: Config::load(&here, &environment, &flags)?,
-            out,
-            cancel,
-            progress,
-        })
+        let progress = if global.quiet { ProgressMode::None } else { global.progress };
+        Ok(Self { config: Config::load(&here, &environment, &flags)?, out, cancel, progress })
     }
 
     /// The store that was named, or a usage error that says how to name one.
     pub(super) fn store_location(&self) -> Result<&str, CliError> {
         match &self.config.store {
             Some(store) => Ok(&store.value),
-            None => Err(CliError::usage("no store is named").next(
-                "give --store DIR-OR-URL, set SNAPKIT_STORE, or put `store = \"…\"` into snapkit.toml",
-            )),
+            None => Err(CliError::usage("no store is named")
+                .next("give --store DIR-OR-URL, set SNAPKIT_STORE, or put `store = \"…\"` into snapkit.toml")),
         }
     }
 

@@ -18,18 +18,11 @@ pub(super) struct Signals {
 
 /// Installs the handlers for the rest of the process's life.
 pub(super) fn install() -> io::Result<Signals> {
-    let signals = Signals {
-        cancel: Cancel::new(),
-        received: Arc::new(AtomicUsize::new(0)),
-    };
+    let signals = Signals { cancel: Cancel::new(), received: Arc::new(AtomicUsize::new(0)) };
     for (signal, exit) in [(SIGINT, Exit::INTERRUPTED), (SIGTERM, Exit::TERMINATED)] {
         // Actions run in the order of registration, so the first signal finds the flag unset.
         let flag = signals.cancel.flag();
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            exit.code().into(),
-            Arc::clone(&flag),
-        )?;
+        signal_hook::flag::register_conditional_shutdown(signal, exit.code().into(), Arc::clone(&flag))?;
         let received = Arc::clone(&signals.received);
         signal_hook::flag::register_usize(signal, received, exit.code().into())?;
         signal_hook::flag::register(signal, flag)?;

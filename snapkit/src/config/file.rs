@@ -47,11 +47,7 @@ struct RestoreTable {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    deny_unknown_fields,
-    expecting = "expected a string, a boolean, a number, or { file = \"PATH\" }"
-)]
+#[serde(untagged, deny_unknown_fields, expecting = "expected a string, a boolean, a number, or { file = \"PATH\" }")]
 enum OptionValue {
     Text(String),
     Switch(bool),
@@ -103,9 +99,8 @@ impl Reader<'_> {
             snapshot.excludes = self.setting(excludes, |excludes| excludes);
         }
         if let Some(files) = table.exclude_from {
-            snapshot.exclude_from = self.setting(files, |files| {
-                files.into_iter().map(|file| self.beside(file)).collect()
-            });
+            snapshot.exclude_from =
+                self.setting(files, |files| files.into_iter().map(|file| self.beside(file)).collect());
         }
         if let Some(one) = table.one_file_system {
             snapshot.one_file_system = self.setting(one, |one| one);
@@ -134,10 +129,7 @@ impl Reader<'_> {
     }
 
     fn source<T>(&self, spanned: &Spanned<T>) -> Source {
-        Source::File {
-            path: self.path.to_owned(),
-            line: line_of(self.text, spanned.span().start),
-        }
+        Source::File { path: self.path.to_owned(), line: line_of(self.text, spanned.span().start) }
     }
 
     fn check<T: PartialOrd + Copy>(
@@ -170,11 +162,7 @@ impl Reader<'_> {
         if store.contains(':') || Path::new(&store).is_absolute() {
             return store;
         }
-        match self
-            .beside(PathBuf::from(&store))
-            .into_os_string()
-            .into_string()
-        {
+        match self.beside(PathBuf::from(&store)).into_os_string().into_string() {
             Ok(location) => location,
             Err(_) => store,
         }
@@ -200,10 +188,7 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
         }
         fs::read_to_string(path)
     };
-    read().map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 /// The line of a byte offset, counted from 1.

@@ -7,18 +7,10 @@ use std::path::Path;
 use super::*;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
-    Environment::new(
-        variables
-            .iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value))),
-    )
+    Environment::new(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
 }
 
-fn load(
-    directory: &Path,
-    variables: &[(&str, &str)],
-    flags: &Flags,
-) -> Result<Config, ConfigError> {
+fn load(directory: &Path, variables: &[(&str, &str)], flags: &Flags) -> Result<Config, ConfigError> {
     let mut all = vec![("HOME", "/home/someone")];
     all.extend(variables);
     Config::load(directory, &environment(&all), flags)
@@ -34,14 +26,8 @@ fn load_text(text: &str) -> Result<Config, ConfigError> {
 fn without_a_file_everything_is_a_default() {
     let directory = tempfile::tempdir().unwrap();
     let config = load(directory.path(), &[], &Flags::default()).unwrap();
-    assert_eq!(
-        config.home.value,
-        Path::new("/home/someone/.local/share/snapkit")
-    );
-    assert_eq!(
-        config.cache.value,
-        Path::new("/home/someone/.cache/snapkit")
-    );
+    assert_eq!(config.home.value, Path::new("/home/someone/.local/share/snapkit"));
+    assert_eq!(config.cache.value, Path::new("/home/someone/.cache/snapkit"));
     assert_eq!(config.home.source, Source::Default);
     assert!(config.store.is_none());
 }
@@ -49,21 +35,10 @@ fn without_a_file_everything_is_a_default() {
 #[test]
 fn flag_wins_over_environment_and_environment_over_file() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(
-        directory.path().join(FILE_NAME),
-        "\nstore = \"s3://file\"\n",
-    )
-    .unwrap();
-    let store = |variables: &[(&str, &str)], flags: &Flags| {
-        load(directory.path(), variables, flags)
-            .unwrap()
-            .store
-            .unwrap()
-    };
-    let flags = Flags {
-        store: Some("s3://flag".to_owned()),
-        config: None,
-    };
+    fs::write(directory.path().join(FILE_NAME), "\nstore = \"s3://file\"\n").unwrap();
+    let store =
+        |variables: &[(&str, &str)], flags: &Flags| load(directory.path(), variables, flags).unwrap().store.unwrap();
+    let flags = Flags { store: Some("s3://flag".to_owned()), config: None };
     let from_file = store(&[], &Flags::default());
     assert_eq!(from_file.value, "s3://file");
     assert!(matches!(from_file.source, Source::File { line: 2, .. }));
@@ -103,19 +78,11 @@ fn relative_paths_and_secrets_lie_beside_the_file() {
     )
     .unwrap();
     let config = load(at, &[], &Flags::default()).unwrap();
-    assert_eq!(
-        config.store.as_ref().unwrap().value,
-        at.join("backups").to_str().unwrap()
-    );
+    assert_eq!(config.store.as_ref().unwrap().value, at.join("backups").to_str().unwrap());
     assert_eq!(config.home.value, at.join("h"));
     let settings = config.open_options().settings;
-    let options: Vec<_> = (settings.iter())
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    assert_eq!(
-        options,
-        [("allow_http", "true"), ("secret_access_key", "hush")]
-    );
+    let options: Vec<_> = (settings.iter()).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(options, [("allow_http", "true"), ("secret_access_key", "hush")]);
     assert!(!format!("{config:?}").contains("hush"));
     let secret = &config.store_options["secret_access_key"].value;
     assert_eq!(secret.shown("secret_access_key"), "(secret)");
@@ -124,11 +91,7 @@ fn relative_paths_and_secrets_lie_beside_the_file() {
 #[test]
 fn cloud_variables_win_over_the_file_and_count_only_for_a_store_of_that_cloud() {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(
-        directory.path().join(FILE_NAME),
-        "[store_options]\nregion = \"file\"\n",
-    )
-    .unwrap();
+    fs::write(directory.path().join(FILE_NAME), "[store_options]\nregion = \"file\"\n").unwrap();
     let options = |store: &str| {
         let variables = [("AWS_REGION", "r1"), ("SNAPKIT_STORE", store)];
         let config = load(directory.path(), &variables, &Flags::default()).unwrap();
@@ -136,20 +99,14 @@ fn cloud_variables_win_over_the_file_and_count_only_for_a_store_of_that_cloud() 
         (options.settings, options.environment)
     };
     let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-    assert_eq!(
-        options("s3://bucket/prefix"),
-        (vec![], pair("AWS_REGION", "r1"))
-    );
+    assert_eq!(options("s3://bucket/prefix"), (vec![], pair("AWS_REGION", "r1")));
     assert_eq!(options("/srv/store"), (pair("region", "file"), vec![]));
 }
 
 #[test]
 fn a_named_file_that_is_missing_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let flags = Flags {
-        store: None,
-        config: Some("absent.toml".into()),
-    };
+    let flags = Flags { store: None, config: Some("absent.toml".into()) };
     let result = load(directory.path(), &[], &flags);
     assert!(matches!(result, Err(ConfigError::Read { .. })));
 }

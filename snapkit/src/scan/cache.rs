@@ -7,19 +7,27 @@
 //! The file is private to this program and may be deleted at any time; that costs time, never correctness. It is
 //! replaced as a whole, and each block carries a checksum: what does not match ends the cache there.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use manifests::digest::Digest;
+use manifests::document::snapshot as document;
+use serde::{Deserialize, Serialize};
 
 use super::metadata::Identity;
+use crate::digest::Digests;
 use crate::entry::{ChunkRef, Entry, OwnerNames, PackSet, decode_leaf};
-use crate::id::ChunkId;
+use crate::id::ContentHash;
+use crate::located::{Located, pack_from_document, pack_to_document};
 use crate::pack::PackInfo;
 
 /// How long before a read the last change must lie, in seconds, for the file to count as settled.
 pub const SETTLE_SECONDS: i64 = 60;
 const MAGIC: &[u8; 16] = b"snapkit cache 1\n";
-const STAT_BYTES: usize = 40;
+pub(crate) const SEEN_BYTES: usize = 40;
 const MAX_BLOCK_BYTES: usize = 4 << 20;
 
 /// What the cache knows of a path besides its entry.
@@ -52,8 +60,8 @@ impl Seen {
             && entry.size() == identity.size
     }
 
-    fn encode(&self) -> [u8; STAT_BYTES] {
-        let mut bytes = [0; STAT_BYTES];
+    pub(crate) fn encode(&self) -> [u8; SEEN_BYTES] {
+        let mut bytes = [0; SEEN_BYTES];
         bytes[..8].copy_from_slice(&self.dev.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.ino.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.ctime.0.to_le_bytes());
@@ -63,7 +71,7 @@ impl Seen {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         let eight = |at: usize| bytes[at..at + 8].try_into().expect("eight bytes");
         Self {
             dev: u64::from_le_bytes(eight(0)),
@@ -76,12 +84,59 @@ impl Seen {
 }
 
 /// The tree that a cache describes, so that an unchanged one is not written again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedTree {
-    /// Name of the top index chunk.
-    pub index: ChunkId,
-    /// Entries in the tree.
+    /// The top index chunk.
+    pub index: Located,
+    /// The digests of the tree.
+    pub digests: Digests,
+    /// Paths of every kind.
     pub entries: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Length of the regular files in bytes.
+    pub bytes: u64,
+    /// All packs that hold something of the tree.
+    pub packs: Vec<PackInfo>,
+}
+
+/// How the end of a cache is written.
+#[derive(Serialize, Deserialize)]
+struct Summary {
+    index: document::ChunkRef,
+    content: Digest,
+    full: Digest,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    packs: Vec<document::PackRef>,
+}
+
+impl CachedTree {
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let summary = Summary {
+            index: self.index.to_document(),
+            content: Digest(self.digests.content.0),
+            full: Digest(self.digests.full.0),
+            entries: self.entries,
+            files: self.files,
+            bytes: self.bytes,
+            packs: self.packs.iter().map(pack_to_document).collect(),
+        };
+        Ok(serde_json::to_vec(&summary)?)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let summary: Summary = serde_json::from_slice(bytes).ok()?;
+        Some(Self {
+            index: Located::from_document(&summary.index)?,
+            digests: Digests { content: ContentHash(summary.content.0), full: ContentHash(summary.full.0) },
+            entries: summary.entries,
+            files: summary.files,
+            bytes: summary.bytes,
+            packs: summary.packs.iter().map(pack_from_document).collect::<Option<_>>()?,
+        })
+    }
 }
 
 /// Writes a cache beside the one it will replace.
@@ -123,63 +178,72 @@ impl CacheWriter {
     /// # Errors
     /// When it cannot be written.
     pub fn finish(mut self, tree: &CachedTree) -> io::Result<()> {
+        let summary = tree.encode()?;
         self.out.write_all(&[0; 4])?;
-        self.out.write_all(&tree.index.0)?;
-        self.out.write_all(&tree.entries.to_le_bytes())?;
+        self.out.write_all(&blake3::hash(&summary).as_bytes()[..8])?;
+        self.out.write_all(&summary)?;
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.persist(&self.path).map(|_| ()).map_err(|error| error.error)
     }
 }
 
 /// Reads a cache in order, one block at a time.
-pub struct CacheReader {
+pub struct CacheReader<'run> {
     input: Option<BufReader<File>>,
-    rows: std::vec::IntoIter<(Entry, Seen)>,
+    rows: VecDeque<(Entry, Seen)>,
     tree: Option<CachedTree>,
-    /// Packs that the entries refer to.
-    pub packs: PackSet,
-    names: OwnerNames,
+    packs: &'run Mutex<PackSet>,
 }
 
-impl CacheReader {
-    /// Opens the cache at `path`; a missing or foreign one is empty.
-    pub fn open(path: &Path) -> Self {
+impl<'run> CacheReader<'run> {
+    /// Opens the cache at `path`; a missing or foreign one is empty. Entries refer to `packs`, which grows.
+    pub fn open(path: &Path, packs: &'run Mutex<PackSet>) -> Self {
         let mut input = File::open(path).ok().map(|file| BufReader::with_capacity(256 << 10, file));
         let mut magic = [0; MAGIC.len()];
         if input.as_mut().is_some_and(|input| input.read_exact(&mut magic).is_err() || &magic != MAGIC) {
             input = None;
         }
-        Self {
-            input,
-            rows: Vec::new().into_iter(),
-            tree: None,
-            packs: PackSet::default(),
-            names: OwnerNames::default(),
+        Self { input, rows: VecDeque::new(), tree: None, packs }
+    }
+
+    /// The next row, which stays the next.
+    pub fn peek(&mut self) -> Option<&(Entry, Seen)> {
+        while self.rows.is_empty() {
+            match self.block() {
+                Ok(Some(rows)) => self.rows = rows,
+                Ok(None) | Err(_) => {
+                    self.input = None;
+                    return None;
+                }
+            }
         }
+        self.rows.front()
     }
 
-    /// The tree the cache describes; known once [`CacheReader::next`] has returned `None`, if the cache is whole.
-    pub fn tree(&self) -> Option<CachedTree> {
-        self.tree
+    /// The tree the cache describes; known once there are no more rows, if the cache is whole.
+    pub fn tree(&self) -> Option<&CachedTree> {
+        self.tree.as_ref()
     }
 
-    fn block(&mut self) -> io::Result<Option<Vec<(Entry, Seen)>>> {
+    fn block(&mut self) -> io::Result<Option<VecDeque<(Entry, Seen)>>> {
         let Some(input) = &mut self.input else { return Ok(None) };
+        let damaged = || io::Error::from(io::ErrorKind::InvalidData);
         let mut word = [0; 4];
+        let mut check = [0; 8];
         input.read_exact(&mut word)?;
         let leaf_len = u32::from_le_bytes(word) as usize;
         if leaf_len == 0 {
-            let mut end = [0; 40];
-            input.read_exact(&mut end)?;
-            let entries = u64::from_le_bytes(end[32..].try_into().expect("eight bytes"));
-            self.tree = Some(CachedTree { index: ChunkId(end[..32].try_into().expect("32 bytes")), entries });
+            input.read_exact(&mut check)?;
+            let mut summary = Vec::new();
+            input.read_to_end(&mut summary)?;
+            if blake3::hash(&summary).as_bytes()[..8] == check {
+                self.tree = CachedTree::decode(&summary);
+            }
             return Ok(None);
         }
         input.read_exact(&mut word)?;
         let stats_len = u32::from_le_bytes(word) as usize;
-        let mut check = [0; 8];
         input.read_exact(&mut check)?;
-        let damaged = || io::Error::from(io::ErrorKind::InvalidData);
         if leaf_len.max(stats_len) > MAX_BLOCK_BYTES {
             return Err(damaged());
         }
@@ -189,30 +253,23 @@ impl CacheReader {
             return Err(damaged());
         }
         let (leaf, stats) = bytes.split_at(leaf_len);
-        let mut seen = stats.chunks_exact(STAT_BYTES).map(Seen::decode);
-        let mut rows = Vec::new();
-        decode_leaf(leaf, &mut self.packs, &mut self.names, |entry| rows.extend(seen.next().map(|seen| (entry, seen))))
-            .map_err(|_| damaged())?;
+        let mut seen = stats.chunks_exact(SEEN_BYTES).map(Seen::decode);
+        let mut rows = VecDeque::new();
+        let mut packs = self.packs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        decode_leaf(leaf, &mut packs, &mut OwnerNames::default(), |entry| {
+            rows.extend(seen.next().map(|seen| (entry, seen)));
+        })
+        .map_err(|_| damaged())?;
         Ok(Some(rows))
     }
 }
 
-impl Iterator for CacheReader {
+impl Iterator for CacheReader<'_> {
     type Item = (Entry, Seen);
 
     fn next(&mut self) -> Option<(Entry, Seen)> {
-        loop {
-            if let Some(row) = self.rows.next() {
-                return Some(row);
-            }
-            match self.block() {
-                Ok(Some(rows)) => self.rows = rows.into_iter(),
-                Ok(None) | Err(_) => {
-                    self.input = None;
-                    return None;
-                }
-            }
-        }
+        self.peek()?;
+        self.rows.pop_front()
     }
 }
 
@@ -226,33 +283,11 @@ pub fn packs_of(entry: &Entry) -> impl Iterator<Item = u32> + '_ {
     list.iter().map(|r| r.pack)
 }
 
-/// Replaces the pack numbers of an entry from one [`PackSet`] by those of another.
-pub fn renumber(entry: &mut Entry, mut number: impl FnMut(u32) -> u32) {
-    use crate::entry::{ChunkList, Kind};
-    if let Kind::File { chunks: ChunkList::Inline(list) | ChunkList::Stored(list), .. } = &mut entry.kind {
-        list.iter_mut().for_each(|r| r.pack = number(r.pack));
-    }
-}
-
-/// Translates pack numbers of one set to those of another, remembering what it has seen.
-#[derive(Default)]
-pub struct Renumbering(Vec<Option<u32>>);
-
-impl Renumbering {
-    /// The number in the other set of pack `index` of `from`, asked of `other` the first time.
-    pub fn number(&mut self, index: u32, from: &PackSet, other: impl FnOnce(PackInfo) -> u32) -> u32 {
-        let at = index as usize;
-        if self.0.len() <= at {
-            self.0.resize(at + 1, None);
-        }
-        *self.0[at].get_or_insert_with(|| other(from.get(index)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::{Kind, LocalPacks, encode_entry, encode_header};
+    use crate::id::{ChunkId, PackId};
 
     fn entry(path: &[u8]) -> Entry {
         Entry {
@@ -278,23 +313,32 @@ mod tests {
 
     const IDENTITY: Identity = Identity { dev: 1, ino: 2, size: 0, mtime: (5, 6), ctime: (1000, 0) };
 
+    fn tree() -> CachedTree {
+        let pack = PackInfo { id: PackId([8; 32]), pack_bytes: 900, table_bytes: 120 };
+        let index = Located { chunk: ChunkId([9; 32]), bytes: 5, pack, frame: 1, offset: 2 };
+        let digest = ContentHash([7; 32]);
+        let digests = Digests { content: digest, full: digest };
+        CachedTree { index, digests, entries: 2, files: 0, bytes: 0, packs: vec![pack] }
+    }
+
     fn written(dir: &Path) -> PathBuf {
         let path = dir.join("sub/cache");
         let mut writer = CacheWriter::create(&path).unwrap();
         writer.push(&leaf(b"a"), &[Seen::new(&IDENTITY, 2000, true)]).unwrap();
         writer.push(&leaf(b"b"), &[Seen::new(&IDENTITY, 2000, true)]).unwrap();
-        writer.finish(&CachedTree { index: ChunkId([9; 32]), entries: 2 }).unwrap();
+        writer.finish(&tree()).unwrap();
         path
     }
 
     #[test]
     fn rows_come_back_in_order_with_the_tree() {
         let dir = tempfile::tempdir().unwrap();
-        let mut reader = CacheReader::open(&written(dir.path()));
+        let packs = Mutex::default();
+        let mut reader = CacheReader::open(&written(dir.path()), &packs);
         let rows: Vec<_> = reader.by_ref().collect();
         assert_eq!(rows.iter().map(|(e, _)| e.path.clone()).collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(rows[0].1, Seen::new(&IDENTITY, 2000, true));
-        assert_eq!(reader.tree(), Some(CachedTree { index: ChunkId([9; 32]), entries: 2 }));
+        assert_eq!(reader.tree(), Some(&tree()));
     }
 
     #[test]
@@ -302,14 +346,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = written(dir.path());
         let whole = std::fs::read(&path).unwrap();
-        for at in 16..whole.len() - 48 {
+        let packs = Mutex::default();
+        for at in 16..whole.len() {
             let mut bad = whole.clone();
             bad[at] ^= 0x10;
             std::fs::write(&path, &bad).unwrap();
-            assert!(CacheReader::open(&path).count() < 2, "byte {at}");
+            let mut reader = CacheReader::open(&path, &packs);
+            let rows = reader.by_ref().count();
+            assert!(rows < 2 || reader.tree().is_none(), "byte {at}");
         }
         std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        let mut reader = CacheReader::open(&path);
+        let mut reader = CacheReader::open(&path, &packs);
         assert_eq!(reader.by_ref().count(), 2);
         assert_eq!(reader.tree(), None);
     }

@@ -4,5 +4,6 @@
 
 pub mod cache;
 pub mod exclude;
+pub mod inspect;
 pub mod metadata;
 pub mod walk;

@@ -18,19 +18,19 @@ const MEMORY_ROWS: usize = 128 << 10;
 
 /// Packs a writer may reuse.
 #[derive(Debug, Default)]
-pub struct Reusable {
+pub(super) struct Reusable {
     seen: HashMap<PackId, u64>,
     damaged: HashSet<PackId>,
 }
 
 impl Reusable {
     /// From a listing of packs with their lengths, and the packs known to be damaged.
-    pub fn new(seen: HashMap<PackId, u64>, damaged: HashSet<PackId>) -> Self {
+    pub(super) fn new(seen: HashMap<PackId, u64>, damaged: HashSet<PackId>) -> Self {
         Self { seen, damaged }
     }
 
     /// Whether `pack` was seen with the right length and is not known to be damaged.
-    pub fn allows(&self, pack: &PackInfo) -> bool {
+    pub(super) fn allows(&self, pack: &PackInfo) -> bool {
         self.seen.get(&pack.id) == Some(&pack.pack_bytes) && !self.damaged.contains(&pack.id)
     }
 }
@@ -42,7 +42,7 @@ struct Base {
 }
 
 /// Finds chunks of the chain and of this run. Pack numbers are those of the run's [`PackSet`].
-pub struct ChunkIndex {
+pub(super) struct ChunkIndex {
     recent: HashMap<ChunkId, Place>,
     spilled: Vec<Segment>,
     base: Vec<Base>,
@@ -51,11 +51,12 @@ pub struct ChunkIndex {
 
 impl ChunkIndex {
     /// An index over the chain's segments, oldest first. Tables of this run are spilled into `directory`.
-    pub fn new(segments: Vec<Segment>, reusable: &Reusable, packs: &mut PackSet, directory: PathBuf) -> Self {
+    pub(super) fn new(segments: Vec<Segment>, reusable: &Reusable, packs: &mut PackSet, directory: PathBuf) -> Self {
         let base = segments
             .into_iter()
             .map(|segment| {
-                let packs = segment.packs().iter().map(|pack| reusable.allows(pack).then(|| packs.index(*pack))).collect();
+                let packs =
+                    segment.packs().iter().map(|pack| reusable.allows(pack).then(|| packs.index(*pack))).collect();
                 Base { segment, packs }
             })
             .collect();
@@ -66,7 +67,7 @@ impl ChunkIndex {
     ///
     /// # Errors
     /// When a local table cannot be read.
-    pub fn find(&self, chunk: &ChunkId) -> io::Result<Option<Place>> {
+    pub(super) fn find(&self, chunk: &ChunkId) -> io::Result<Option<Place>> {
         if let Some(place) = self.recent.get(chunk) {
             return Ok(Some(*place));
         }
@@ -89,7 +90,7 @@ impl ChunkIndex {
     ///
     /// # Errors
     /// When a table cannot be spilled.
-    pub fn insert(&mut self, chunk: ChunkId, place: Place) -> io::Result<()> {
+    pub(super) fn insert(&mut self, chunk: ChunkId, place: Place) -> io::Result<()> {
         self.recent.insert(chunk, place);
         if self.recent.len() >= MEMORY_ROWS {
             self.spill()?;
@@ -104,7 +105,8 @@ impl ChunkIndex {
         // Tables of like size are merged, so a lookup probes few.
         while let Some(last) = self.spilled.pop_if(|last| last.rows() <= 2 * merged.rows()) {
             let rows = count(merge_of(&[&last], Some(&merged)))?;
-            merged = self.table(rows, &mut merge_of(&[&last], Some(&merged)))?;
+            let larger = self.table(rows, &mut merge_of(&[&last], Some(&merged)))?;
+            merged = larger;
         }
         self.spilled.push(merged);
         Ok(())
@@ -118,7 +120,7 @@ impl ChunkIndex {
     }
 
     /// Number of chunks of this run.
-    pub fn is_unchanged(&self) -> bool {
+    pub(super) fn is_unchanged(&self) -> bool {
         self.recent.is_empty() && self.spilled.is_empty()
     }
 
@@ -128,7 +130,11 @@ impl ChunkIndex {
     ///
     /// # Errors
     /// When a local table cannot be read or `out` not be written.
-    pub fn write_segment(&mut self, packs: &PackSet, out: &mut (impl io::Write + io::Seek)) -> io::Result<usize> {
+    pub(super) fn write_segment(
+        &mut self,
+        packs: &PackSet,
+        out: &mut (impl io::Write + io::Seek),
+    ) -> io::Result<usize> {
         self.spill()?;
         let own: Vec<&Segment> = self.spilled.iter().collect();
         let mut rows = own.iter().map(|table| table.rows()).sum::<u64>();

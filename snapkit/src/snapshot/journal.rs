@@ -13,19 +13,19 @@ use crate::pack::PackInfo;
 use crate::segment::{self, Place, Row, Segment};
 
 /// The journal of one chain on this machine.
-pub struct Journal {
+pub(super) struct Journal {
     directory: PathBuf,
 }
 
 /// A pack of an interrupted run and its chunks; places name no pack.
-pub type Leftover = (PackInfo, HashMap<ChunkId, Place>);
+pub(super) type Leftover = (PackInfo, HashMap<ChunkId, Place>);
 
 impl Journal {
     /// The journal that lies in `directory`, which is made if it is missing.
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn open(directory: &Path) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         Ok(Self { directory: directory.to_owned() })
     }
@@ -34,8 +34,9 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn record(&self, pack: &PackInfo, rows: &[Row]) -> io::Result<()> {
-        let mut sorted: Vec<Row> = rows.iter().map(|row| Row { place: Place { pack: 0, ..row.place }, ..*row }).collect();
+    pub(super) fn record(&self, pack: &PackInfo, rows: &[Row]) -> io::Result<()> {
+        let mut sorted: Vec<Row> =
+            rows.iter().map(|row| Row { place: Place { pack: 0, ..row.place }, ..*row }).collect();
         sorted.sort_unstable_by_key(|row| row.chunk);
         let mut out = BufWriter::new(tempfile::NamedTempFile::new_in(&self.directory)?);
         segment::write(&[*pack], sorted.len() as u64, sorted.into_iter().map(Ok), &mut out)?;
@@ -49,13 +50,14 @@ impl Journal {
     }
 
     /// What an interrupted run left. Entries that cannot be read are as if they were not there.
-    pub fn leftovers(&self) -> Vec<Leftover> {
+    pub(super) fn leftovers(&self) -> Vec<Leftover> {
         self.files()
             .iter()
             .filter_map(|path| {
                 let table = Segment::open(File::open(path).ok()?).ok()?;
                 let pack = *table.packs().first()?;
-                let rows = table.scan().map(|row| row.map(|row| (row.chunk, row.place))).collect::<io::Result<_>>().ok()?;
+                let rows =
+                    table.scan().map(|row| row.map(|row| (row.chunk, row.place))).collect::<io::Result<_>>().ok()?;
                 Some((pack, rows))
             })
             .collect()
@@ -65,7 +67,7 @@ impl Journal {
     ///
     /// # Errors
     /// When a file cannot be deleted.
-    pub fn clear(&self) -> io::Result<()> {
+    pub(super) fn clear(&self) -> io::Result<()> {
         self.files().iter().try_for_each(fs::remove_file)
     }
 }

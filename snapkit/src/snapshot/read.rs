@@ -27,8 +27,8 @@ const ATTEMPTS: u32 = 3;
 pub(super) enum Item {
     /// Nothing of it need be read.
     Known(Entry, Seen),
-    /// To be read; the entry lacks content, target and attributes.
-    ToRead(Entry, Found),
+    /// To be read; `entry` lacks content, target and attributes. `expected` is what a settled file must hold.
+    ToRead { entry: Entry, found: Found, expected: Option<Entry> },
     /// It could not even be looked at.
     Unreadable(Vec<u8>, io::Error),
 }
@@ -47,6 +47,8 @@ pub(super) enum Step {
     Restart,
     /// The file at hand, or a path without data, is complete but for its chunks.
     Done(Box<Entry>, Seen),
+    /// The path holds something else than the cache said, though its times did not change.
+    Mismatch(Vec<u8>),
     /// The path could not be read.
     Unreadable(Vec<u8>, io::Error),
 }
@@ -102,8 +104,11 @@ impl Worker<'_> {
         let step = match item {
             Item::Known(entry, seen) => Step::Done(Box::new(entry), seen),
             Item::Unreadable(path, error) => Step::Unreadable(path, error),
-            Item::ToRead(entry, found) => match self.read(entry, &found) {
-                Ok(step) => step,
+            Item::ToRead { entry, found, expected } => match self.read(entry, &found) {
+                Ok(step) => {
+                    self.compare(&step, &found, expected);
+                    step
+                }
                 Err(ReadError::Io(error)) => {
                     self.part.steps.push(Step::Restart);
                     Step::Unreadable(found.path, error)
@@ -113,6 +118,18 @@ impl Worker<'_> {
         };
         self.part.steps.push(step);
         if self.part.data.len() >= PART_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Raises the alarm when a file whose times are as they were holds something else.
+    fn compare(&mut self, step: &Step, found: &Found, expected: Option<Entry>) {
+        let (Step::Done(entry, seen), Some(Kind::File { content: expected, .. })) = (step, expected.map(|e| e.kind))
+        else {
+            return;
+        };
+        let unchanged = seen.ctime == Identity::of(&found.stat).ctime && !entry.torn;
+        if unchanged && !matches!(entry.kind, Kind::File { content, .. } if content == expected) {
+            self.part.steps.push(Step::Mismatch(entry.path.clone()));
+        }
     }
 
     fn hand_over(&mut self) -> Result<(), Ended> {
@@ -159,7 +176,11 @@ impl Worker<'_> {
             if (identity.dev, identity.ino) != (found.stat.st_dev, found.stat.st_ino) {
                 return Err(io::Error::other("it was replaced while it was read").into());
             }
-            let holes = if (before.st_blocks as u64) * 512 < identity.size { holes_of(&file, identity.size)? } else { Vec::new() };
+            let holes = if (before.st_blocks as u64) * 512 < identity.size {
+                holes_of(&file, identity.size)?
+            } else {
+                Vec::new()
+            };
             let (size, content, holes) = self.read_once(&mut file, identity.size, holes)?;
             let xattrs = xattrs_of_file(file.as_fd())?;
             let after = Identity::of(&rustix::fs::fstat(&file)?);
@@ -182,7 +203,12 @@ impl Worker<'_> {
     }
 
     /// Reads the file to its end; its length, hash and holes as they were found.
-    fn read_once(&mut self, file: &mut File, size: u64, holes: Vec<Extent>) -> Result<(u64, ContentHash, Vec<Extent>), ReadError> {
+    fn read_once(
+        &mut self,
+        file: &mut File,
+        size: u64,
+        holes: Vec<Extent>,
+    ) -> Result<(u64, ContentHash, Vec<Extent>), ReadError> {
         let start = self.part.data.len();
         if holes.is_empty() && size <= chunk::MIN as u64 {
             // Most files: one chunk, one hash.
@@ -202,7 +228,13 @@ impl Worker<'_> {
     }
 
     /// Reads a file in pieces. `start..` of the part's data is its beginning, already read.
-    fn read_long(&mut self, file: &mut File, start: usize, size: u64, holes: Vec<Extent>) -> Result<(u64, ContentHash, Vec<Extent>), ReadError> {
+    fn read_long(
+        &mut self,
+        file: &mut File,
+        start: usize,
+        size: u64,
+        holes: Vec<Extent>,
+    ) -> Result<(u64, ContentHash, Vec<Extent>), ReadError> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.part.data[start..]);
         let mut at = (self.part.data.len() - start) as u64;

@@ -55,7 +55,7 @@ struct Packed {
 }
 
 /// What the threads share.
-pub struct SinkState {
+pub(super) struct SinkState {
     packs: Mutex<PackSet>,
     progress: Mutex<Flight>,
     landed: Condvar,
@@ -71,14 +71,14 @@ struct Flight {
 
 /// What a sink has stored so far.
 #[derive(Clone, Debug, Default)]
-pub struct Stored {
+pub(super) struct Stored {
     /// Packs written in this run, in the order they landed.
-    pub packs: Vec<PackInfo>,
+    pub(super) packs: Vec<PackInfo>,
 }
 
 impl Stored {
     /// Their length in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.pack_bytes).sum()
     }
 }
@@ -90,8 +90,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl SinkState {
     /// The shared state of one run, starting with the packs its index refers to.
-    pub fn new(packs: PackSet, cancel: Cancel) -> Self {
+    pub(super) fn new(packs: PackSet, cancel: Cancel) -> Self {
         Self { packs: Mutex::new(packs), progress: Mutex::default(), landed: Condvar::new(), cancel }
+    }
+
+    /// The packs that references point to.
+    pub(super) fn packs(&self) -> &Mutex<PackSet> {
+        &self.packs
     }
 
     fn fail(&self, error: SnapshotError) {
@@ -109,7 +114,7 @@ impl SinkState {
 }
 
 /// Stores chunks that are not stored yet. Used from one thread.
-pub struct PackSink<'run> {
+pub(super) struct PackSink<'run> {
     state: &'run SinkState,
     jobs: Sender<Job>,
     index: ChunkIndex,
@@ -122,12 +127,12 @@ pub struct PackSink<'run> {
     pack_chunks: u32,
     next_number: u64,
     /// Raw bytes of chunks that were new.
-    pub new_bytes: u64,
+    pub(super) new_bytes: u64,
 }
 
 impl<'run> PackSink<'run> {
     /// Starts the threads; they end when the sink is dropped.
-    pub fn start<'scope>(
+    pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, 'run>,
         state: &'run SinkState,
         store: &'run dyn Store,
@@ -168,7 +173,7 @@ impl<'run> PackSink<'run> {
     ///
     /// # Errors
     /// The first error of any thread.
-    pub fn add(&mut self, chunk: ChunkId, bytes: &[u8]) -> Result<ChunkRef, SnapshotError> {
+    pub(super) fn add(&mut self, chunk: ChunkId, bytes: &[u8]) -> Result<ChunkRef, SnapshotError> {
         let len = u32::try_from(bytes.len()).expect("a chunk is at most 1 MiB");
         let place = match self.index.find(&chunk).map_err(SnapshotError::LocalTable)? {
             Some(place) => place,
@@ -231,12 +236,12 @@ impl<'run> PackSink<'run> {
     }
 
     /// What was stored so far; complete after [`ChunkSink::close`].
-    pub fn stored(&self) -> Stored {
+    pub(super) fn stored(&self) -> Stored {
         lock(&self.state.progress).stored.clone()
     }
 
     /// The index of chunks, to write the segment from.
-    pub fn into_index(self) -> ChunkIndex {
+    pub(super) fn into_index(self) -> ChunkIndex {
         self.index
     }
 
@@ -244,7 +249,7 @@ impl<'run> PackSink<'run> {
     ///
     /// # Errors
     /// When a local table cannot be written.
-    pub fn adopt(&mut self, info: PackInfo, rows: HashMap<ChunkId, Place>) -> Result<(), SnapshotError> {
+    pub(super) fn adopt(&mut self, info: PackInfo, rows: HashMap<ChunkId, Place>) -> Result<(), SnapshotError> {
         let pack = lock(&self.state.packs).index(info);
         for (chunk, place) in rows {
             self.index.insert(chunk, Place { pack, ..place }).map_err(SnapshotError::LocalTable)?;

@@ -44,15 +44,7 @@ pub struct Counts {
 
 impl Counts {
     fn all(&self) -> [Count; 7] {
-        [
-            self.get,
-            self.get_range,
-            self.size,
-            self.put,
-            self.create,
-            self.delete,
-            self.list,
-        ]
+        [self.get, self.get_range, self.size, self.put, self.create, self.delete, self.list]
     }
 
     /// Requests of all operations.
@@ -80,10 +72,7 @@ pub struct CountingStore<S> {
 impl<S: Store> CountingStore<S> {
     /// Counts from zero what is asked of `inner`.
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            counts: Mutex::default(),
-        }
+        Self { inner, counts: Mutex::default() }
     }
 
     /// The counts so far.
@@ -145,12 +134,7 @@ impl<S: Store> Store for CountingStore<S> {
         self.inner.delete(key)
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut dyn FnMut(&str, u64),
-    ) -> Result<(), StoreError> {
+    fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
         let mut visited: u64 = 0;
         let listed = self.inner.list(prefix, after, &mut |key, bytes| {
             visited += 1;
@@ -177,27 +161,8 @@ mod tests {
         assert!(store.get("missing", 9).is_err());
         store.list("", None, &mut |_, _| {}).unwrap();
         let counts = store.counts();
-        assert_eq!(
-            counts.get,
-            Count {
-                requests: 2,
-                bytes: 5
-            }
-        );
-        assert_eq!(
-            counts.get_range,
-            Count {
-                requests: 1,
-                bytes: 2
-            }
-        );
-        assert_eq!(
-            (
-                counts.requests(),
-                counts.sent_bytes(),
-                counts.received_bytes()
-            ),
-            (6, 6, 7)
-        );
+        assert_eq!(counts.get, Count { requests: 2, bytes: 5 });
+        assert_eq!(counts.get_range, Count { requests: 1, bytes: 2 });
+        assert_eq!((counts.requests(), counts.sent_bytes(), counts.received_bytes()), (6, 6, 7));
     }
 }

@@ -30,9 +30,7 @@ pub enum StoreError {
         cap_bytes: u64,
     },
     /// The object ends before the bytes asked for: it is damaged. Asking again does not help.
-    #[error(
-        "{key} in the store {store} is too short: it should reach to byte {wanted_end} and ends before"
-    )]
+    #[error("{key} in the store {store} is too short: it should reach to byte {wanted_end} and ends before")]
     Short {
         /// The object.
         key: String,
@@ -42,9 +40,7 @@ pub enum StoreError {
         wanted_end: u64,
     },
     /// The store refuses access. Asking again does not help before permissions or credentials change.
-    #[error(
-        "the store {store} refuses access to {key}; check the credentials and their permissions"
-    )]
+    #[error("the store {store} refuses access to {key}; check the credentials and their permissions")]
     Denied {
         /// The object.
         key: String,

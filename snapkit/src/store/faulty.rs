@@ -86,10 +86,7 @@ pub struct FaultyStore<S> {
 impl<S: Store> FaultyStore<S> {
     /// Wraps `inner`; without further calls it only records.
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            state: Mutex::default(),
-        }
+        Self { inner, state: Mutex::default() }
     }
 
     /// Carries out the first `operations` operations and fails all later ones without carrying them out.
@@ -122,10 +119,7 @@ impl<S: Store> FaultyStore<S> {
     /// Records an operation and says what is to happen to it.
     fn arrive(&self, call: Call, key: &str) -> Option<Fault> {
         let mut state = self.state();
-        state.operations.push(Operation {
-            call,
-            key: key.to_owned(),
-        });
+        state.operations.push(Operation { call, key: key.to_owned() });
         let number = state.operations.len() as u64;
         if state.stop_after.is_some_and(|last| number > last) {
             return Some(Fault::Fail);
@@ -159,19 +153,13 @@ impl<S: Store> FaultyStore<S> {
         match self.arrive(call, key) {
             None | Some(Fault::LandAndStop) => operation(),
             Some(Fault::Fail) => Err(self.lost(action, key)),
-            Some(Fault::LoseAnswer | Fault::DenyOwn) => {
-                operation().and_then(|_| Err(self.lost(action, key)))
-            }
+            Some(Fault::LoseAnswer | Fault::DenyOwn) => operation().and_then(|_| Err(self.lost(action, key))),
         }
     }
 
     fn damage_of(&self, key: &str) -> Option<Damage> {
         let state = self.state();
-        state
-            .damage
-            .iter()
-            .find(|(part, _)| key.contains(part))
-            .map(|(_, damage)| damage.clone())
+        state.damage.iter().find(|(part, _)| key.contains(part)).map(|(_, damage)| damage.clone())
     }
 
     /// The whole object after damage, or `None` when its key is not damaged.
@@ -179,14 +167,9 @@ impl<S: Store> FaultyStore<S> {
         let damage = self.damage_of(key)?;
         let read = |key: &str| self.inner.get(key, u64::MAX);
         Some(match damage {
-            Damage::Delete => Err(StoreError::Missing {
-                key: key.to_owned(),
-                store: self.inner.url().to_owned(),
-            }),
+            Damage::Delete => Err(StoreError::Missing { key: key.to_owned(), store: self.inner.url().to_owned() }),
             Damage::SwapWith(other) => read(&other),
-            Damage::Truncate(length) => {
-                read(key).map(|bytes| bytes.slice(..bytes.len().min(length as usize)))
-            }
+            Damage::Truncate(length) => read(key).map(|bytes| bytes.slice(..bytes.len().min(length as usize))),
             Damage::Append(more) => read(key).map(|bytes| [bytes.as_ref(), &more].concat().into()),
             Damage::FlipBit(bit) => read(key).map(|bytes| {
                 let mut bytes = bytes.to_vec();
@@ -216,11 +199,7 @@ impl<S: Store> Store for FaultyStore<S> {
                 let bytes = damaged?;
                 if bytes.len() as u64 > cap_bytes {
                     let store = self.inner.url().to_owned();
-                    return Err(StoreError::TooBig {
-                        key: key.to_owned(),
-                        store,
-                        cap_bytes,
-                    });
+                    return Err(StoreError::TooBig { key: key.to_owned(), store, cap_bytes });
                 }
                 Ok(bytes)
             }
@@ -234,11 +213,7 @@ impl<S: Store> Store for FaultyStore<S> {
                 let bytes = damaged?;
                 if (bytes.len() as u64) < range.end {
                     let store = self.inner.url().to_owned();
-                    return Err(StoreError::Short {
-                        key: key.to_owned(),
-                        store,
-                        wanted_end: range.end,
-                    });
+                    return Err(StoreError::Short { key: key.to_owned(), store, wanted_end: range.end });
                 }
                 Ok(bytes.slice(range.start as usize..range.end as usize))
             }
@@ -275,18 +250,12 @@ impl<S: Store> Store for FaultyStore<S> {
         self.run(Call::Delete, "delete", key, || self.inner.delete(key))
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut dyn FnMut(&str, u64),
-    ) -> Result<(), StoreError> {
+    fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
         self.run(Call::List, "list", prefix, || {
-            self.inner
-                .list(prefix, after, &mut |key, bytes| match self.damage_of(key) {
-                    Some(Damage::Delete) => {}
-                    _ => visit(key, bytes),
-                })
+            self.inner.list(prefix, after, &mut |key, bytes| match self.damage_of(key) {
+                Some(Damage::Delete) => {}
+                _ => visit(key, bytes),
+            })
         })
     }
 }
@@ -308,20 +277,11 @@ mod tests {
         let store = FaultyStore::new(memory("stop")).stop_after(1);
         store.put("c", Bytes::new()).unwrap();
         assert!(store.put("d", Bytes::new()).unwrap_err().can_retry());
-        assert!(matches!(
-            store.create("e", Bytes::new()),
-            Ok(Created::Unknown(_))
-        ));
+        assert!(matches!(store.create("e", Bytes::new()), Ok(Created::Unknown(_))));
         assert!(store.inner.get("d", 0).unwrap_err().is_missing());
         assert!(store.inner.get("e", 0).unwrap_err().is_missing());
         assert_eq!(store.operations().len(), 3);
-        assert_eq!(
-            store.operations()[2],
-            Operation {
-                call: Call::Create,
-                key: "e".to_owned()
-            }
-        );
+        assert_eq!(store.operations()[2], Operation { call: Call::Create, key: "e".to_owned() });
     }
 
     #[test]
@@ -330,14 +290,8 @@ mod tests {
             .fault_at(1, Fault::LoseAnswer)
             .fault_at(2, Fault::DenyOwn)
             .fault_at(3, Fault::LandAndStop);
-        assert!(matches!(
-            store.create("c", Bytes::new()),
-            Ok(Created::Unknown(_))
-        ));
-        assert!(matches!(
-            store.create("d", Bytes::new()),
-            Ok(Created::Exists)
-        ));
+        assert!(matches!(store.create("c", Bytes::new()), Ok(Created::Unknown(_))));
+        assert!(matches!(store.create("d", Bytes::new()), Ok(Created::Exists)));
         assert!(matches!(store.create("e", Bytes::new()), Ok(Created::Yes)));
         assert!(store.put("f", Bytes::new()).is_err());
         for key in ["c", "d", "e"] {
@@ -350,28 +304,15 @@ mod tests {
         let read = |damage| {
             let store = FaultyStore::new(memory("damage")).damage("a", damage);
             assert_eq!(store.get("b", 9).unwrap().as_ref(), b"bb");
-            (
-                store.get("a", 9),
-                store.get_range("a", 1..3),
-                store.size("a").ok(),
-            )
+            (store.get("a", 9), store.get_range("a", 1..3), store.size("a").ok())
         };
         let (whole, part, size) = read(Damage::FlipBit(8));
-        assert_eq!(
-            (whole.unwrap().as_ref(), part.unwrap().as_ref(), size),
-            (&b"a`aa"[..], &b"`a"[..], Some(4))
-        );
+        assert_eq!((whole.unwrap().as_ref(), part.unwrap().as_ref(), size), (&b"a`aa"[..], &b"`a"[..], Some(4)));
         let (whole, part, size) = read(Damage::Truncate(2));
         assert_eq!((whole.unwrap().as_ref(), size), (&b"aa"[..], Some(2)));
         assert!(matches!(part, Err(StoreError::Short { .. })));
-        assert_eq!(
-            read(Damage::SwapWith("b".to_owned())).0.unwrap().as_ref(),
-            b"bb"
-        );
-        assert_eq!(
-            read(Damage::Append(b"c".to_vec())).0.unwrap().as_ref(),
-            b"aaaac"
-        );
+        assert_eq!(read(Damage::SwapWith("b".to_owned())).0.unwrap().as_ref(), b"bb");
+        assert_eq!(read(Damage::Append(b"c".to_vec())).0.unwrap().as_ref(), b"aaaac");
         assert!(read(Damage::Delete).0.unwrap_err().is_missing());
     }
 }

@@ -22,9 +22,7 @@ use super::object_error::{Action, Kind, Translate};
 use super::open::without_secrets;
 use super::pace::Meter;
 use super::runtime::block_on;
-use super::{
-    Abilities, Ability, Created, OpenError, OpenOptions, Pace, Store, StoreError, check_key,
-};
+use super::{Abilities, Ability, Created, OpenError, OpenOptions, Pace, Store, StoreError, check_key};
 
 const REDIRECTS_MAX: usize = 5;
 /// No buffer is allocated larger than this on a server's word alone.
@@ -69,28 +67,13 @@ impl WebStore {
                 }
             }))
             .build()
-            .map_err(|source| OpenError::Other {
-                url: url.clone(),
-                source: source.into(),
-            })?;
+            .map_err(|source| OpenError::Other { url: url.clone(), source: source.into() })?;
         let cache = ObjectCache::new(options.http_cache_bytes);
-        Ok(Self {
-            client,
-            base,
-            url,
-            pace: options.pace.clone(),
-            cache,
-            ranges: AtomicU8::new(0),
-        })
+        Ok(Self { client, base, url, pace: options.pace.clone(), cache, ranges: AtomicU8::new(0) })
     }
 
     fn translate<'a>(&'a self, action: Action, key: &'a str) -> Translate<'a> {
-        Translate {
-            store: &self.url,
-            kind: Kind::Web,
-            action,
-            key,
-        }
+        Translate { store: &self.url, kind: Kind::Web, action, key }
     }
 
     fn unsupported<T>(&self, action: Action, key: &str, what: &str) -> Result<T, StoreError> {
@@ -103,25 +86,16 @@ impl WebStore {
         method: Method,
         key: &str,
         range: Option<&Range<u64>>,
-        meter: &Meter,
+        meter: &Meter<'_>,
     ) -> Result<Response, StoreError> {
         let translate = self.translate(Action::Read, key);
         check_key(&self.url, key)?;
-        let url = self
-            .base
-            .join(key)
-            .map_err(|error| translate.other(error.into()))?;
-        let mut request = self
-            .client
-            .request(method, url)
-            .header(ACCEPT_ENCODING, "identity");
+        let url = self.base.join(key).map_err(|error| translate.other(error.into()))?;
+        let mut request = self.client.request(method, url).header(ACCEPT_ENCODING, "identity");
         if let Some(range) = range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let sent = meter
-            .wait(request.send())
-            .await
-            .map_err(|slow| translate.slow(&slow))?;
+        let sent = meter.wait(request.send()).await.map_err(|slow| translate.slow(&slow))?;
         let response = sent.map_err(|error| {
             let error = error.without_url();
             if error.is_redirect() || error.is_builder() {
@@ -134,25 +108,15 @@ impl WebStore {
         let answer = || format!("the server answered {status}").into();
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-                match response
-                    .headers()
-                    .get(CONTENT_ENCODING)
-                    .filter(|encoding| *encoding != "identity")
-                {
-                    Some(_) => {
-                        Err(translate.unsupported("serve objects as they are, it re-encodes them"))
-                    }
+                match response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+                    Some(_) => Err(translate.unsupported("serve objects as they are, it re-encodes them")),
                     None => Ok(response),
                 }
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(translate.missing()),
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                Err(translate.short(range.map_or(0, |range| range.end)))
-            }
+            StatusCode::RANGE_NOT_SATISFIABLE => Err(translate.short(range.map_or(0, |range| range.end))),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(translate.denied(answer())),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(translate.transient(answer()))
-            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(translate.transient(answer())),
             _ if status.is_server_error() => Err(translate.transient(answer())),
             _ => Err(translate.other(answer())),
         }
@@ -164,7 +128,7 @@ impl WebStore {
         key: &str,
         mut response: Response,
         cap_bytes: u64,
-        meter: &mut Meter,
+        meter: &mut Meter<'_>,
         mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<u64, StoreError> {
         let translate = self.translate(Action::Read, key);
@@ -173,13 +137,8 @@ impl WebStore {
         }
         let mut received_bytes = 0;
         loop {
-            let piece = meter
-                .wait(response.chunk())
-                .await
-                .map_err(|slow| translate.slow(&slow))?;
-            let Some(piece) =
-                piece.map_err(|error| translate.broken_off(error.without_url().into()))?
-            else {
+            let piece = meter.wait(response.chunk()).await.map_err(|slow| translate.slow(&slow))?;
+            let Some(piece) = piece.map_err(|error| translate.broken_off(error.without_url().into()))? else {
                 return Ok(received_bytes);
             };
             meter.moved(piece.len() as u64);
@@ -196,12 +155,9 @@ impl WebStore {
         key: &str,
         response: Response,
         cap_bytes: u64,
-        meter: &mut Meter,
+        meter: &mut Meter<'_>,
     ) -> Result<Bytes, StoreError> {
-        let capacity = content_length(&response)
-            .unwrap_or(0)
-            .min(cap_bytes)
-            .min(TRUSTED_ALLOCATION_BYTES);
+        let capacity = content_length(&response).unwrap_or(0).min(cap_bytes).min(TRUSTED_ALLOCATION_BYTES);
         let mut received = BytesMut::with_capacity(capacity as usize);
         let take = |piece: &[u8]| {
             received.extend_from_slice(piece);
@@ -212,23 +168,11 @@ impl WebStore {
     }
 
     /// Stores a whole object in a temporary file.
-    async fn to_disk(
-        &self,
-        key: &str,
-        response: Response,
-        meter: &mut Meter,
-    ) -> Result<CachedObject, StoreError> {
+    async fn to_disk(&self, key: &str, response: Response, meter: &mut Meter<'_>) -> Result<CachedObject, StoreError> {
         let translate = self.translate(Action::Read, key);
         let mut file = tempfile::tempfile().map_err(|error| translate.io(error))?;
-        let len_bytes = self
-            .body(key, response, self.cache.room_bytes, meter, |piece| {
-                file.write_all(piece)
-            })
-            .await?;
-        Ok(CachedObject {
-            file: Arc::new(file),
-            len_bytes,
-        })
+        let len_bytes = self.body(key, response, self.cache.room_bytes, meter, |piece| file.write_all(piece)).await?;
+        Ok(CachedObject { file: Arc::new(file), len_bytes })
     }
 
     /// Asks for a part: the part, or the answer with everything.
@@ -239,25 +183,17 @@ impl WebStore {
             let response = self.ask(Method::GET, key, Some(range), &meter).await?;
             if response.status() != StatusCode::PARTIAL_CONTENT {
                 self.ranges.store(2, Ordering::Relaxed);
-                return self
-                    .to_disk(key, response, &mut meter)
-                    .await
-                    .map(Part::Everything);
+                return self.to_disk(key, response, &mut meter).await.map(Part::Everything);
             }
             self.ranges.store(1, Ordering::Relaxed);
-            let got = response
-                .headers()
-                .get(CONTENT_RANGE)
-                .and_then(|value| parse_content_range(value.to_str().ok()?));
+            let got = response.headers().get(CONTENT_RANGE).and_then(|value| parse_content_range(value.to_str().ok()?));
             match got {
                 Some(got) if got == *range => {}
                 Some(got) if got.start == range.start && got.end < range.end => {
                     return Err(translate.short(range.end));
                 }
                 _ => {
-                    return Err(
-                        translate.unsupported("serve the part of an object that was asked for")
-                    );
+                    return Err(translate.unsupported("serve the part of an object that was asked for"));
                 }
             }
             let length = range.end - range.start;
@@ -269,23 +205,14 @@ impl WebStore {
         })
     }
 
-    fn slice(
-        &self,
-        key: &str,
-        object: &CachedObject,
-        range: &Range<u64>,
-    ) -> Result<Bytes, StoreError> {
+    fn slice(&self, key: &str, object: &CachedObject, range: &Range<u64>) -> Result<Bytes, StoreError> {
         let translate = self.translate(Action::Read, key);
         if object.len_bytes < range.end {
             return Err(translate.short(range.end));
         }
-        let length = usize::try_from(range.end - range.start)
-            .map_err(|_| translate.too_big(usize::MAX as u64))?;
+        let length = usize::try_from(range.end - range.start).map_err(|_| translate.too_big(usize::MAX as u64))?;
         let mut buffer = BytesMut::zeroed(length);
-        object
-            .file
-            .read_exact_at(&mut buffer, range.start)
-            .map_err(|error| translate.io(error))?;
+        object.file.read_exact_at(&mut buffer, range.start).map_err(|error| translate.io(error))?;
         Ok(buffer.freeze())
     }
 }
@@ -297,13 +224,7 @@ enum Part {
 }
 
 fn content_length(response: &Response) -> Option<u64> {
-    response
-        .headers()
-        .get(CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Parses `bytes FIRST-LAST/SIZE`, where SIZE may be `*`.
@@ -319,9 +240,7 @@ fn is_link_local<S: AsRef<str>>(host: &Host<S>) -> bool {
         Host::Ipv4(ip) => IpAddr::V4(*ip),
         Host::Ipv6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(*ip), IpAddr::V4),
         Host::Domain(name) => {
-            return name
-                .as_ref()
-                .eq_ignore_ascii_case("metadata.google.internal");
+            return name.as_ref().eq_ignore_ascii_case("metadata.google.internal");
         }
     };
     match ip {
@@ -337,11 +256,7 @@ impl Store for WebStore {
 
     fn abilities(&self) -> Abilities {
         let ranges = RANGES[usize::from(self.ranges.load(Ordering::Relaxed))];
-        Abilities {
-            can_write: Ability::No,
-            can_list: Ability::No,
-            ranges,
-        }
+        Abilities { can_write: Ability::No, can_list: Ability::No, ranges }
     }
 
     fn get(&self, key: &str, cap_bytes: u64) -> Result<Bytes, StoreError> {
@@ -381,14 +296,9 @@ impl Store for WebStore {
 
     fn size(&self, key: &str) -> Result<u64, StoreError> {
         self.pace.repeat(|| {
-            let response = block_on(async {
-                self.ask(Method::HEAD, key, None, &Meter::start(&self.pace))
-                    .await
-            })?;
-            content_length(&response).ok_or_else(|| {
-                self.translate(Action::Read, key)
-                    .unsupported("tell the length of an object")
-            })
+            let response = block_on(async { self.ask(Method::HEAD, key, None, &Meter::start(&self.pace)).await })?;
+            content_length(&response)
+                .ok_or_else(|| self.translate(Action::Read, key).unsupported("tell the length of an object"))
         })
     }
 
@@ -404,12 +314,7 @@ impl Store for WebStore {
         self.unsupported(Action::Delete, key, "be written to, it is a web server")
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        _after: Option<&str>,
-        _visit: &mut dyn FnMut(&str, u64),
-    ) -> Result<(), StoreError> {
+    fn list(&self, prefix: &str, _after: Option<&str>, _visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
         self.unsupported(Action::List, prefix, "be listed, it is a web server")
     }
 }
@@ -420,12 +325,7 @@ mod tests {
 
     #[test]
     fn link_local_addresses_are_recognised() {
-        for host in [
-            "169.254.169.254",
-            "[fe80::1]",
-            "[::ffff:169.254.169.254]",
-            "[fd00:ec2::254]",
-        ] {
+        for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"] {
             assert!(is_link_local(&Host::parse(host).unwrap()), "{host}");
         }
         for host in ["127.0.0.1", "example.org", "[2001:db8::1]"] {
@@ -437,12 +337,7 @@ mod tests {
     fn content_range_is_parsed_strictly() {
         assert_eq!(parse_content_range("bytes 0-4/10"), Some(0..5));
         assert_eq!(parse_content_range("bytes 0-4/*"), Some(0..5));
-        for bad in [
-            "0-4/10",
-            "bytes 0-4",
-            "bytes */10",
-            "bytes 0-18446744073709551615/*",
-        ] {
+        for bad in ["0-4/10", "bytes 0-4", "bytes */10", "bytes 0-18446744073709551615/*"] {
             assert_eq!(parse_content_range(bad), None, "{bad}");
         }
     }

@@ -36,10 +36,7 @@ pub(super) struct ObjectCache {
 
 impl ObjectCache {
     pub(super) fn new(room_bytes: u64) -> Self {
-        Self {
-            slots: Mutex::default(),
-            room_bytes,
-        }
+        Self { slots: Mutex::default(), room_bytes }
     }
 
     /// The object `key`, fetched by `fetch` unless it is here.
@@ -103,10 +100,7 @@ mod tests {
     use super::*;
 
     fn object(len_bytes: u64) -> Result<CachedObject, StoreError> {
-        Ok(CachedObject {
-            file: Arc::new(tempfile::tempfile().unwrap()),
-            len_bytes,
-        })
+        Ok(CachedObject { file: Arc::new(tempfile::tempfile().unwrap()), len_bytes })
     }
 
     #[test]

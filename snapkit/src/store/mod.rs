@@ -104,12 +104,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Unsupported`] without listing. Objects may have been visited before an error.
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut dyn FnMut(&str, u64),
-    ) -> Result<(), StoreError>;
+    fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError>;
 }
 
 macro_rules! forward {
@@ -159,18 +154,12 @@ fn check_key(store: &str, key: &str) -> Result<(), StoreError> {
         !part.is_empty()
             && part != "."
             && part != ".."
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
     if key.split('/').all(part_is_plain) {
         return Ok(());
     }
-    Err(StoreError::Unsupported {
-        key: key.to_owned(),
-        store: store.to_owned(),
-        what: "use this as a key".to_owned(),
-    })
+    Err(StoreError::Unsupported { key: key.to_owned(), store: store.to_owned(), what: "use this as a key".to_owned() })
 }
 
 #[cfg(test)]
@@ -179,18 +168,10 @@ mod tests {
 
     #[test]
     fn keys_that_could_leave_the_store_are_refused() {
-        for key in [
-            "", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a#1", "a%2f", "ä", "a\\b",
-        ] {
+        for key in ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "a#1", "a%2f", "ä", "a\\b"] {
             assert!(check_key("memory://t", key).is_err(), "{key:?}");
         }
-        for key in [
-            "a",
-            "chain/00000000000000000000.json",
-            "tile/0/x001/234.p/5",
-            "packs/ab/abcd",
-            ".x",
-        ] {
+        for key in ["a", "chain/00000000000000000000.json", "tile/0/x001/234.p/5", "packs/ab/abcd", ".x"] {
             assert!(check_key("memory://t", key).is_ok(), "{key:?}");
         }
     }

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use object_store::path::Path;
-use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, PutMode, PutOptions,
-};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, PutMode, PutOptions};
 
 use super::object_error::{Action, Kind, Translate};
 use super::pace::{Meter, Repetitions, TooSlow};
@@ -50,12 +48,7 @@ impl ObjectBackend {
     }
 
     fn translate<'a>(&'a self, action: Action, key: &'a str) -> Translate<'a> {
-        Translate {
-            store: &self.url,
-            kind: self.kind,
-            action,
-            key,
-        }
+        Translate { store: &self.url, kind: self.kind, action, key }
     }
 
     /// The files of a directory are never slow in a way that giving up would help.
@@ -73,7 +66,7 @@ impl ObjectBackend {
         if self.is_local() {
             return block_on(request).map_err(|error| translate.error(error));
         }
-        block_on(async { Meter::start(&self.pace).wait_to_move(bytes, request).await })
+        block_on(async { Meter::start(&self.pace).wait_to_send(bytes, request).await })
             .map_err(|slow| translate.slow(&slow))?
             .map_err(|error| translate.error(error))
     }
@@ -84,10 +77,9 @@ impl ObjectBackend {
         let translate = self.translate(Action::Read, key);
         let options = match wanted {
             // A directory reads its part from the open file below; asking for it here would read twice.
-            Wanted::Range(range) if !self.is_local() => GetOptions {
-                range: Some(GetRange::Bounded(range.clone())),
-                ..GetOptions::default()
-            },
+            Wanted::Range(range) if !self.is_local() => {
+                GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() }
+            }
             _ => GetOptions::default(),
         };
         let request = self.client.get_opts(&path, options);
@@ -98,20 +90,14 @@ impl ObjectBackend {
                 GetResultPayload::File(file, _) => read_file(&file, range, &translate),
                 GetResultPayload::Stream(stream) => {
                     let whole = block_on(stream.collect::<Vec<_>>());
-                    let whole = whole
-                        .into_iter()
-                        .collect::<Result<Vec<_>, _>>()
-                        .map_err(|e| translate.error(e))?;
+                    let whole = whole.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| translate.error(e))?;
                     Ok(Bytes::from(whole.concat()).slice(range.start as usize..range.end as usize))
                 }
             };
         }
         block_on(async {
             let mut meter = Meter::start(&self.pace);
-            let answer = meter
-                .wait(request)
-                .await
-                .map_err(|slow| translate.slow(&slow))?;
+            let answer = meter.wait(request).await.map_err(|slow| translate.slow(&slow))?;
             let result = answer.map_err(|error| match (translate.error(error), wanted) {
                 (StoreError::Short { .. }, Wanted::Range(range)) => translate.short(range.end),
                 (error, _) => error,
@@ -209,9 +195,7 @@ impl Wanted {
     /// The bytes to read from an object of `size_bytes`, or why it cannot be the right one.
     fn within(&self, size_bytes: u64, translate: &Translate<'_>) -> Result<Range<u64>, StoreError> {
         match self {
-            Self::Whole { cap_bytes } if size_bytes > *cap_bytes => {
-                Err(translate.too_big(*cap_bytes))
-            }
+            Self::Whole { cap_bytes } if size_bytes > *cap_bytes => Err(translate.too_big(*cap_bytes)),
             Self::Whole { .. } => Ok(0..size_bytes),
             Self::Range(range) if size_bytes < range.end => Err(translate.short(range.end)),
             Self::Range(range) => Ok(range.clone()),
@@ -219,19 +203,12 @@ impl Wanted {
     }
 }
 
-fn read_file(
-    file: &File,
-    range: Range<u64>,
-    translate: &Translate<'_>,
-) -> Result<Bytes, StoreError> {
-    let length = usize::try_from(range.end - range.start)
-        .map_err(|_| translate.too_big(usize::MAX as u64))?;
+fn read_file(file: &File, range: Range<u64>, translate: &Translate<'_>) -> Result<Bytes, StoreError> {
+    let length = usize::try_from(range.end - range.start).map_err(|_| translate.too_big(usize::MAX as u64))?;
     let mut buffer = BytesMut::zeroed(length);
     match file.read_exact_at(&mut buffer, range.start) {
         Ok(()) => Ok(buffer.freeze()),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(translate.short(range.end))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(translate.short(range.end)),
         Err(error) => Err(translate.io(error)),
     }
 }
@@ -240,18 +217,13 @@ fn read_file(
 async fn receive(
     result: GetResult,
     expected: Range<u64>,
-    meter: &mut Meter,
+    meter: &mut Meter<'_>,
     translate: &Translate<'_>,
 ) -> Result<Bytes, StoreError> {
     let expected_bytes = expected.end - expected.start;
     let mut body = result.into_stream();
-    let mut received =
-        BytesMut::with_capacity(expected_bytes.min(TRUSTED_ALLOCATION_BYTES) as usize);
-    while let Some(piece) = meter
-        .wait(body.next())
-        .await
-        .map_err(|slow| translate.slow(&slow))?
-    {
+    let mut received = BytesMut::with_capacity(expected_bytes.min(TRUSTED_ALLOCATION_BYTES) as usize);
+    while let Some(piece) = meter.wait(body.next()).await.map_err(|slow| translate.slow(&slow))? {
         let piece = piece.map_err(|error| translate.broken_off(error.into()))?;
         meter.moved(piece.len() as u64);
         received.extend_from_slice(&piece);
@@ -271,43 +243,26 @@ impl Store for ObjectBackend {
     }
 
     fn abilities(&self) -> Abilities {
-        let can_write = if self.kind == Kind::Memory {
-            Ability::Yes
-        } else {
-            Ability::Unknown
-        };
-        Abilities {
-            can_write,
-            can_list: Ability::Yes,
-            ranges: Ability::Yes,
-        }
+        let can_write = if self.kind == Kind::Memory { Ability::Yes } else { Ability::Unknown };
+        Abilities { can_write, can_list: Ability::Yes, ranges: Ability::Yes }
     }
 
     fn get(&self, key: &str, cap_bytes: u64) -> Result<Bytes, StoreError> {
-        self.pace
-            .repeat(|| self.read_once(key, &Wanted::Whole { cap_bytes }))
+        self.pace.repeat(|| self.read_once(key, &Wanted::Whole { cap_bytes }))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.pace
-            .repeat(|| self.read_once(key, &Wanted::Range(range.clone())))
+        self.pace.repeat(|| self.read_once(key, &Wanted::Range(range.clone())))
     }
 
     fn size(&self, key: &str) -> Result<u64, StoreError> {
         let path = self.path(key)?;
         self.pace.repeat(|| {
-            let options = GetOptions {
-                head: true,
-                ..GetOptions::default()
-            };
-            let result = self.request(
-                self.translate(Action::Read, key),
-                0,
-                self.client.get_opts(&path, options),
-            )?;
+            let options = GetOptions { head: true, ..GetOptions::default() };
+            let result = self.request(self.translate(Action::Read, key), 0, self.client.get_opts(&path, options))?;
             Ok(result.meta.size)
         })
     }
@@ -315,11 +270,8 @@ impl Store for ObjectBackend {
     fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.path(key)?;
         self.pace.repeat(|| {
-            let put = self
-                .client
-                .put_opts(&path, bytes.clone().into(), PutOptions::default());
-            self.request(self.translate(Action::Write, key), bytes.len() as u64, put)
-                .map(drop)
+            let put = self.client.put_opts(&path, bytes.clone().into(), PutOptions::default());
+            self.request(self.translate(Action::Write, key), bytes.len() as u64, put).map(drop)
         })
     }
 
@@ -327,23 +279,15 @@ impl Store for ObjectBackend {
         let path = self.path(key)?;
         let translate = self.translate(Action::Create, key);
         let length = bytes.len() as u64;
-        let put = self
-            .client
-            .put_opts(&path, bytes.into(), PutOptions::from(PutMode::Create));
+        let put = self.client.put_opts(&path, bytes.into(), PutOptions::from(PutMode::Create));
         let answer = block_on(async {
-            if self.is_local() {
-                Ok(put.await)
-            } else {
-                Meter::start(&self.pace).wait_to_move(length, put).await
-            }
+            if self.is_local() { Ok(put.await) } else { Meter::start(&self.pace).wait_to_send(length, put).await }
         });
         match answer {
             Ok(Ok(_)) => Ok(Created::Yes),
             Ok(Err(error)) => match translate.not_created(error) {
                 // A directory that may be written but not read refuses the sync after the file is there.
-                Err(error) if self.kind == Kind::Directory && self.size(key).is_ok() => {
-                    Ok(Created::Unknown(error))
-                }
+                Err(error) if self.kind == Kind::Directory && self.size(key).is_ok() => Ok(Created::Unknown(error)),
                 done => done,
             },
             Err(slow) => Ok(Created::Unknown(translate.slow(&slow))),
@@ -355,8 +299,7 @@ impl Store for ObjectBackend {
         self.pace.repeat(|| {
             let one = futures_util::stream::iter([Ok(path.clone())]).boxed();
             let deletion = self.client.delete_stream(one).collect::<Vec<_>>();
-            let deletion =
-                deletion.map(|results| results.into_iter().collect::<Result<Vec<_>, _>>());
+            let deletion = deletion.map(|results| results.into_iter().collect::<Result<Vec<_>, _>>());
             match self.request(self.translate(Action::Delete, key), 0, deletion) {
                 Err(error) if error.is_missing() => Ok(()),
                 done => done.map(drop),
@@ -364,19 +307,13 @@ impl Store for ObjectBackend {
         })
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        visit: &mut dyn FnMut(&str, u64),
-    ) -> Result<(), StoreError> {
+    fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
         let mut progress = ListProgress::default();
         let mut repetitions = Repetitions::new(&self.pace);
         loop {
             match self.list_once(prefix, after, &mut progress, visit) {
                 // Continuing after the last key is right only where keys came in order.
-                Err(error) if error.can_retry() && !progress.out_of_order && repetitions.wait() => {
-                }
+                Err(error) if error.can_retry() && !progress.out_of_order && repetitions.wait() => {}
                 done => return done,
             }
         }

@@ -66,20 +66,12 @@ impl Translate<'_> {
 
     pub(super) fn too_big(&self, cap_bytes: u64) -> StoreError {
         let (key, store) = self.names();
-        StoreError::TooBig {
-            key,
-            store,
-            cap_bytes,
-        }
+        StoreError::TooBig { key, store, cap_bytes }
     }
 
     pub(super) fn short(&self, wanted_end: u64) -> StoreError {
         let (key, store) = self.names();
-        StoreError::Short {
-            key,
-            store,
-            wanted_end,
-        }
+        StoreError::Short { key, store, wanted_end }
     }
 
     pub(super) fn denied(&self, source: Source) -> StoreError {
@@ -89,21 +81,12 @@ impl Translate<'_> {
 
     pub(super) fn unsupported(&self, what: &str) -> StoreError {
         let (key, store) = self.names();
-        StoreError::Unsupported {
-            key,
-            store,
-            what: what.to_owned(),
-        }
+        StoreError::Unsupported { key, store, what: what.to_owned() }
     }
 
     pub(super) fn slow(&self, slow: &TooSlow) -> StoreError {
         let (key, store) = self.names();
-        StoreError::Slow {
-            key,
-            store,
-            moved_bytes: slow.moved_bytes,
-            seconds: slow.seconds,
-        }
+        StoreError::Slow { key, store, moved_bytes: slow.moved_bytes, seconds: slow.seconds }
     }
 
     pub(super) fn other(&self, source: Source) -> StoreError {
@@ -122,37 +105,24 @@ impl Translate<'_> {
 
     fn with_advice(&self, advice: &'static str, retry: bool, source: Source) -> StoreError {
         let (key, store) = self.names();
-        StoreError::Other {
-            action: self.action.verb(),
-            key,
-            store,
-            advice,
-            retry,
-            source,
-        }
+        StoreError::Other { action: self.action.verb(), key, store, advice, retry, source }
     }
 
     /// An error of the operating system in a directory store.
     pub(super) fn io(&self, error: io::Error) -> StoreError {
         match error.kind() {
-            io::ErrorKind::PermissionDenied
-                if error.raw_os_error() == Some(EPERM) && self.action == Action::Create =>
-            {
-                self.unsupported("create files by hard link; choose another file system")
+            io::ErrorKind::PermissionDenied if error.raw_os_error() == Some(EPERM) && self.action == Action::Create => {
+                self.unsupported(
+                    "create files by hard link there: its file system has none, or the directory is immutable",
+                )
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                self.denied(error.into())
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => self.denied(error.into()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.with_advice("; free some space there, then run it again", false, error.into())
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.with_advice(
-                "; free some space there, then run it again",
-                false,
-                error.into(),
-            ),
-            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => self.with_advice(
-                "; something else is in its place, move it away",
-                false,
-                error.into(),
-            ),
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                self.with_advice("; something else is in its place, move it away", false, error.into())
+            }
             _ => self.with_advice("; check the disk", false, error.into()),
         }
     }
@@ -163,18 +133,10 @@ impl Translate<'_> {
         match error {
             E::NotFound { source, .. } => match self.action {
                 Action::Read | Action::Delete => self.missing(),
-                _ => self.with_advice(
-                    "; the bucket or directory does not exist, create it first",
-                    false,
-                    source,
-                ),
+                _ => self.with_advice("; the bucket or directory does not exist, create it first", false, source),
             },
-            E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => {
-                self.denied(source)
-            }
-            E::NotImplemented { .. } | E::NotSupported { .. } => {
-                self.unsupported(self.action.verb())
-            }
+            E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => self.denied(source),
+            E::NotImplemented { .. } | E::NotSupported { .. } => self.unsupported(self.action.verb()),
             error if self.kind == Kind::Directory => match find::<io::Error>(&error) {
                 Some(cause) => self.io(copy_of(cause)),
                 None => self.other(error.into()),
@@ -192,9 +154,7 @@ impl Translate<'_> {
             Some(408 | 429 | 500..) => self.transient(error.into()),
             Some(_) => self.other(error.into()),
             None if says(&error, "Wanted range starting at") => self.short(0),
-            None if says(&error, "non-partial response") => {
-                self.unsupported("serve a part of an object")
-            }
+            None if says(&error, "non-partial response") => self.unsupported("serve a part of an object"),
             None => match find::<HttpError>(&error).map(HttpError::kind) {
                 Some(HttpErrorKind::Decode) | None => self.other(error.into()),
                 Some(_) => self.transient(error.into()),
@@ -208,28 +168,21 @@ impl Translate<'_> {
     /// while another request on the key is under way, and then nobody may have won yet.
     pub(super) fn not_created(&self, error: object_store::Error) -> Result<Created, StoreError> {
         use object_store::Error as E;
-        let refused = matches!(
-            error,
-            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. }
-        );
+        let refused = matches!(error, E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. });
         let is_local = matches!(self.kind, Kind::Directory | Kind::Memory);
         if refused && is_local {
             return Ok(Created::Exists);
         }
         match status(&error) {
             Some(304 | 412) => Ok(Created::Exists),
-            Some(409) if self.kind == Kind::Azure && says(&error, "BlobAlreadyExists") => {
-                Ok(Created::Exists)
-            }
+            Some(409) if self.kind == Kind::Azure && says(&error, "BlobAlreadyExists") => Ok(Created::Exists),
             Some(408 | 409 | 429) => Ok(Created::Unknown(self.transient(error.into()))),
             Some(400..=499) => Err(self.error(error)),
             None if is_local => match self.error(error) {
                 error @ (StoreError::Denied { .. } | StoreError::Unsupported { .. }) => Err(error),
                 error => Ok(Created::Unknown(error)),
             },
-            None if matches!(error, E::NotImplemented { .. } | E::NotSupported { .. }) => {
-                Err(self.error(error))
-            }
+            None if matches!(error, E::NotImplemented { .. } | E::NotSupported { .. }) => Err(self.error(error)),
             _ => Ok(Created::Unknown(self.transient(error.into()))),
         }
     }

@@ -65,43 +65,27 @@ pub fn open(address: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Open
     let Some((scheme, _)) = address.split_once("://") else {
         return open_directory(Path::new(address), options);
     };
-    let wrong = |why: &str| OpenError::Address {
-        url: without_secrets(address),
-        why: why.to_owned(),
-    };
+    let wrong = |why: &str| OpenError::Address { url: without_secrets(address), why: why.to_owned() };
     let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("it must end with the path"));
     }
-    runtime::start().map_err(|source| OpenError::Other {
-        url: without_secrets(address),
-        source: source.into(),
-    })?;
+    runtime::start().map_err(|source| OpenError::Other { url: without_secrets(address), source: source.into() })?;
     match scheme {
-        "file" => open_directory(
-            &url.to_file_path()
-                .map_err(|()| wrong("it must be file:///PATH"))?,
-            options,
-        ),
+        "file" => open_directory(&url.to_file_path().map_err(|()| wrong("it must be file:///PATH"))?, options),
         "memory" => Ok(Arc::new(open_memory(&url))),
         "http" | "https" => Ok(Arc::new(WebStore::open(url, options)?)),
         "s3" => Ok(Arc::new(open_cloud(&url, Cloud::S3, options)?)),
         "gs" => Ok(Arc::new(open_cloud(&url, Cloud::Gcs, options)?)),
         "az" => Ok(Arc::new(open_cloud(&url, Cloud::Azure, options)?)),
-        _ => Err(wrong(
-            "give a directory, file://, s3://, gs://, az:// or https://",
-        )),
+        _ => Err(wrong("give a directory, file://, s3://, gs://, az:// or https://")),
     }
 }
 
 /// The address as it may appear in messages: without user, password and query.
 pub(super) fn without_secrets(address: &str) -> String {
     let Ok(mut url) = Url::parse(address) else {
-        return address
-            .split(['?', '#'])
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        return address.split(['?', '#']).next().unwrap_or_default().to_owned();
     };
     // Both fail only for addresses that cannot have a user.
     let _ = url.set_username("");
@@ -113,10 +97,7 @@ pub(super) fn without_secrets(address: &str) -> String {
 
 fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
     let shown = path.display().to_string();
-    let failed = |source| OpenError::Other {
-        url: shown.clone(),
-        source,
-    };
+    let failed = |source| OpenError::Other { url: shown.clone(), source };
     runtime::start().map_err(|error| failed(error.into()))?;
     if options.create_directory {
         create_directory(path).map_err(|error| failed(error.into()))?;
@@ -125,8 +106,7 @@ fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, 
         return Err(OpenError::NoDirectory { path: shown });
     }
     let absolute: PathBuf = path.canonicalize().map_err(|error| failed(error.into()))?;
-    let client =
-        LocalFileSystem::new_with_prefix(&absolute).map_err(|error| failed(error.into()))?;
+    let client = LocalFileSystem::new_with_prefix(&absolute).map_err(|error| failed(error.into()))?;
     Ok(Arc::new(ObjectBackend {
         client: Arc::new(client.with_fsync(true)),
         url: absolute.display().to_string(),
@@ -141,10 +121,7 @@ fn create_directory(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_directory(parent)?;
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
@@ -177,58 +154,28 @@ fn prefix_of(url: &Url) -> String {
 
 fn open_cloud(url: &Url, cloud: Cloud, options: &OpenOptions) -> Result<ObjectBackend, OpenError> {
     let shown = without_secrets(url.as_str());
-    let bucket = url
-        .host_str()
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| OpenError::Address {
-            url: shown.clone(),
-            why: "the name of the bucket is missing".to_owned(),
-        })?;
+    let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| OpenError::Address {
+        url: shown.clone(),
+        why: "the name of the bucket is missing".to_owned(),
+    })?;
     let prefix = prefix_of(url);
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
-    if !prefix.bytes().all(plain)
-        || !url.username().is_empty()
-        || url.port().is_some()
-        || prefix.contains("//")
-    {
-        let why =
-            "give SCHEME://BUCKET/PREFIX with plain letters, and the server as the option endpoint";
-        return Err(OpenError::Address {
-            url: shown,
-            why: why.to_owned(),
-        });
+    if !prefix.bytes().all(plain) || !url.username().is_empty() || url.port().is_some() || prefix.contains("//") {
+        let why = "give SCHEME://BUCKET/PREFIX with plain letters, and the server as the option endpoint";
+        return Err(OpenError::Address { url: shown, why: why.to_owned() });
     }
-    let mut values =
-        Settings::new(cloud, &shown, &options.environment, &options.settings).checked()?;
+    let mut values = Settings::new(cloud, &shown, &options.environment, &options.settings).checked()?;
     // The time limits are kept by `Pace`; a limit on whole requests would forbid big objects on slow lines.
     values.insert("timeout".to_owned(), "365 days".to_owned());
-    values.insert(
-        "connect_timeout".to_owned(),
-        format!("{} ms", options.pace.connect.as_millis().max(1)),
-    );
-    let explicit: Vec<&str> = options
-        .settings
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let builder = Builder {
-        shown: &shown,
-        bucket,
-        values: &values,
-        explicit: &explicit,
-    };
+    values.insert("connect_timeout".to_owned(), format!("{} ms", options.pace.connect.as_millis().max(1)));
+    let explicit: Vec<&str> = options.settings.iter().map(|(name, _)| name.as_str()).collect();
+    let builder = Builder { shown: &shown, bucket, values: &values, explicit: &explicit };
     let (client, kind) = match cloud {
         Cloud::S3 => (builder.s3()?, Kind::S3),
         Cloud::Gcs => (builder.gcs()?, Kind::Gcs),
         Cloud::Azure => (builder.azure()?, Kind::Azure),
     };
-    Ok(ObjectBackend {
-        client,
-        url: shown,
-        prefix,
-        kind,
-        pace: options.pace.clone(),
-    })
+    Ok(ObjectBackend { client, url: shown, prefix, kind, pace: options.pace.clone() })
 }
 
 /// Feeds settings into the client builders of the three clouds.
@@ -245,21 +192,10 @@ impl Builder<'_> {
     fn keys<K: FromStr>(&self, long_prefix: &str) -> Result<Vec<(K, &str)>, OpenError> {
         let mut keys = Vec::new();
         for (name, value) in self.values {
-            match name
-                .parse()
-                .or_else(|_| format!("{long_prefix}{name}").parse())
-            {
+            match name.parse().or_else(|_| format!("{long_prefix}{name}").parse()) {
                 Ok(key) => keys.push((key, value.as_str())),
-                Err(_)
-                    if self
-                        .explicit
-                        .iter()
-                        .any(|given| given.to_ascii_lowercase().ends_with(name.as_str())) =>
-                {
-                    return Err(OpenError::Setting {
-                        name: name.clone(),
-                        url: self.shown.to_owned(),
-                    });
+                Err(_) if self.explicit.iter().any(|given| given.to_ascii_lowercase().ends_with(name.as_str())) => {
+                    return Err(OpenError::Setting { name: name.clone(), url: self.shown.to_owned() });
                 }
                 Err(_) => {}
             }
@@ -268,16 +204,11 @@ impl Builder<'_> {
     }
 
     fn failed(&self, error: object_store::Error) -> OpenError {
-        OpenError::Other {
-            url: self.shown.to_owned(),
-            source: error.into(),
-        }
+        OpenError::Other { url: self.shown.to_owned(), source: error.into() }
     }
 
     fn s3(&self) -> Result<Arc<dyn ObjectStore>, OpenError> {
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(self.bucket)
-            .with_retry(no_retries());
+        let mut builder = AmazonS3Builder::new().with_bucket_name(self.bucket).with_retry(no_retries());
         // One DELETE per object: bulk deletion needs a checksum that some servers do not know.
         builder = builder.with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
         for (key, value) in self.keys::<AmazonS3ConfigKey>("aws_")? {
@@ -285,55 +216,34 @@ impl Builder<'_> {
                 builder = builder.with_config(key, value);
             }
         }
-        builder
-            .build()
-            .map(|client| Arc::new(client) as _)
-            .map_err(|error| self.failed(error))
+        builder.build().map(|client| Arc::new(client) as _).map_err(|error| self.failed(error))
     }
 
     fn gcs(&self) -> Result<Arc<dyn ObjectStore>, OpenError> {
-        let mut builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(self.bucket)
-            .with_retry(no_retries());
+        let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(self.bucket).with_retry(no_retries());
         for (key, value) in self.keys::<GoogleConfigKey>("google_")? {
             if !matches!(key, GoogleConfigKey::Bucket) {
                 builder = builder.with_config(key, value);
             }
         }
-        builder
-            .build()
-            .map(|client| Arc::new(client) as _)
-            .map_err(|error| self.failed(error))
+        builder.build().map(|client| Arc::new(client) as _).map_err(|error| self.failed(error))
     }
 
     fn azure(&self) -> Result<Arc<dyn ObjectStore>, OpenError> {
-        let mut builder = MicrosoftAzureBuilder::new()
-            .with_container_name(self.bucket)
-            .with_retry(no_retries());
+        let mut builder = MicrosoftAzureBuilder::new().with_container_name(self.bucket).with_retry(no_retries());
         for (key, value) in self.keys::<AzureConfigKey>("azure_storage_")? {
             if !matches!(key, AzureConfigKey::ContainerName) {
                 builder = builder.with_config(key, value);
             }
         }
         // An endpoint that is given as http:// is meant.
-        if self
-            .values
-            .get("endpoint")
-            .is_some_and(|endpoint| endpoint.starts_with("http://"))
-        {
-            builder =
-                builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), "true");
+        if self.values.get("endpoint").is_some_and(|endpoint| endpoint.starts_with("http://")) {
+            builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), "true");
         }
-        builder
-            .build()
-            .map(|client| Arc::new(client) as _)
-            .map_err(|error| self.failed(error))
+        builder.build().map(|client| Arc::new(client) as _).map_err(|error| self.failed(error))
     }
 }
 
 fn no_retries() -> RetryConfig {
-    RetryConfig {
-        max_retries: 0,
-        ..RetryConfig::default()
-    }
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }

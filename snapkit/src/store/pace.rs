@@ -1,7 +1,8 @@
 //! How long a store may take, and how often a call is repeated.
 //!
-//! A transfer is given up when it has moved fewer bytes than `bytes_per_second` times the time beyond `grace`; so a
-//! store that drips cannot hold a run for ever, and a big object on a slow line still arrives. Calls that a repetition
+//! A transfer is given up when it moves nothing for `grace`, or has moved fewer bytes than `bytes_per_second` times the
+//! time beyond `grace`; so a store that drips cannot hold a run for ever, and a big object on a slow line still
+//! arrives. How far an upload came cannot be seen, so it gets its time at once. Calls that a repetition
 //! can heal are repeated with growing pauses until `retries` or `patience` is used up. Layer: part of `store`.
 
 use std::future::Future;
@@ -16,8 +17,10 @@ use super::StoreError;
 pub struct Pace {
     /// How long a transfer may take before its rate counts, and how long a request may stay unanswered.
     pub grace: Duration,
-    /// The least rate after `grace`, averaged over the transfer.
+    /// The least rate of downloads after `grace`, averaged over the transfer.
     pub bytes_per_second: u64,
+    /// The least rate of uploads after `grace`, averaged over the transfer.
+    pub upload_bytes_per_second: u64,
     /// How long a connection may take to open.
     pub connect: Duration,
     /// How often a failed read, write, deletion or listing is repeated.
@@ -32,7 +35,8 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             grace: Duration::from_secs(30),
-            bytes_per_second: 1024,
+            bytes_per_second: 1 << 10,
+            upload_bytes_per_second: 16 << 10,
             connect: Duration::from_secs(5),
             retries: 6,
             pause: Duration::from_millis(200),
@@ -46,10 +50,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Pace {
     /// Calls `attempt` until it succeeds, fails for good, or repetitions are used up.
-    pub(super) fn repeat<T>(
-        &self,
-        mut attempt: impl FnMut() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn repeat<T>(&self, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut repetitions = Repetitions::new(self);
         loop {
             match attempt() {
@@ -69,11 +70,7 @@ pub(super) struct Repetitions<'a> {
 
 impl<'a> Repetitions<'a> {
     pub(super) fn new(pace: &'a Pace) -> Self {
-        Self {
-            pace,
-            started: Instant::now(),
-            done: 0,
-        }
+        Self { pace, started: Instant::now(), done: 0 }
     }
 
     /// Pauses before the next repetition; false when there is none left.
@@ -81,26 +78,19 @@ impl<'a> Repetitions<'a> {
         if self.done >= self.pace.retries || self.started.elapsed() >= self.pace.patience {
             return false;
         }
-        let pause = self
-            .pace
-            .pause
-            .saturating_mul(1 << self.done.min(10))
-            .min(PAUSE_MAX);
+        let pause = self.pace.pause.saturating_mul(1 << self.done.min(10)).min(PAUSE_MAX);
         self.done += 1;
         // Half fixed, half random, so that many clients do not return in step.
         let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        std::thread::sleep(
-            pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)),
-        );
+        std::thread::sleep(pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)));
         true
     }
 }
 
 /// Watches the rate of one transfer.
-pub(super) struct Meter {
+pub(super) struct Meter<'a> {
+    pace: &'a Pace,
     started: Instant,
-    grace: Duration,
-    bytes_per_second: u64,
     moved_bytes: u64,
 }
 
@@ -111,41 +101,35 @@ pub(super) struct TooSlow {
     pub(super) seconds: u64,
 }
 
-impl Meter {
-    pub(super) fn start(pace: &Pace) -> Self {
-        Self {
-            started: Instant::now(),
-            grace: pace.grace,
-            bytes_per_second: pace.bytes_per_second.max(1),
-            moved_bytes: 0,
-        }
+impl<'a> Meter<'a> {
+    pub(super) fn start(pace: &'a Pace) -> Self {
+        Self { pace, started: Instant::now(), moved_bytes: 0 }
     }
 
-    /// Records bytes that moved, which extends the time allowed.
+    /// Records bytes that arrived, which extends the time allowed.
     pub(super) fn moved(&mut self, bytes: u64) {
         self.moved_bytes += bytes;
     }
 
-    /// Waits for `step` as long as the rate allows.
+    /// Waits for the next piece of a download.
     pub(super) async fn wait<F: Future>(&self, step: F) -> Result<F::Output, TooSlow> {
-        self.wait_to_move(0, step).await
+        let by_rate = self.started + self.pace.grace + time_for(self.moved_bytes, self.pace.bytes_per_second);
+        self.until(by_rate.min(Instant::now() + self.pace.grace), step).await
     }
 
-    /// Waits for `step`, which moves `bytes` in one go.
-    pub(super) async fn wait_to_move<F: Future>(
-        &self,
-        bytes: u64,
-        step: F,
-    ) -> Result<F::Output, TooSlow> {
-        let earned = Duration::from_secs_f64(
-            (self.moved_bytes + bytes) as f64 / self.bytes_per_second as f64,
-        );
-        let deadline = self.started + self.grace + earned;
+    /// Waits for an upload of `bytes`.
+    pub(super) async fn wait_to_send<F: Future>(&self, bytes: u64, step: F) -> Result<F::Output, TooSlow> {
+        let by_rate = self.started + self.pace.grace + time_for(bytes, self.pace.upload_bytes_per_second);
+        self.until(by_rate, step).await
+    }
+
+    async fn until<F: Future>(&self, deadline: Instant, step: F) -> Result<F::Output, TooSlow> {
         timeout_at(deadline.into(), step)
             .await
-            .map_err(|_| TooSlow {
-                moved_bytes: self.moved_bytes,
-                seconds: self.started.elapsed().as_secs(),
-            })
+            .map_err(|_| TooSlow { moved_bytes: self.moved_bytes, seconds: self.started.elapsed().as_secs() })
     }
+}
+
+fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
 }

@@ -60,11 +60,7 @@ type Try = fn(&dyn Store, &str) -> Result<(), String>;
 /// What is tried before the race: name, whether writing needs it, and how.
 const CHECKS: [(&str, bool, Try); 7] = [
     ("read after write", true, conformance::read_after_write),
-    (
-        "missing objects are told as missing",
-        true,
-        conformance::missing,
-    ),
+    ("missing objects are told as missing", true, conformance::missing),
     ("list after write", true, conformance::list_after_write),
     ("list after a given key", true, conformance::list_after_key),
     ("ranges", false, conformance::ranges),
@@ -81,58 +77,25 @@ const CLEANUP: &str = "cleanup";
 pub fn probe(store: &dyn Store, prefix: &str) -> ProbeReport {
     let mut checks = Vec::new();
     let mut add = |name, verdict, reason: String, needed_for_writing| {
-        checks.push(ProbeCheck {
-            name,
-            verdict,
-            reason,
-            needed_for_writing,
-        });
+        checks.push(ProbeCheck { name, verdict, reason, needed_for_writing });
     };
     if store.abilities().can_write == Ability::No {
         for (name, needed, _) in CHECKS {
-            add(
-                name,
-                Verdict::Skipped,
-                "the store is read only".to_owned(),
-                needed,
-            );
+            add(name, Verdict::Skipped, "the store is read only".to_owned(), needed);
         }
-        add(
-            RACE,
-            Verdict::Skipped,
-            "the store is read only".to_owned(),
-            true,
-        );
-        return ProbeReport {
-            store: store.url().to_owned(),
-            checks,
-            fit_for_writing: false,
-        };
+        add(RACE, Verdict::Skipped, "the store is read only".to_owned(), true);
+        return ProbeReport { store: store.url().to_owned(), checks, fit_for_writing: false };
     }
     let mut random = [0; 16];
     if let Err(error) = getrandom::fill(&mut random) {
-        add(
-            RACE,
-            Verdict::Skipped,
-            format!("no random name for the probe: {error}"),
-            true,
-        );
-        return ProbeReport {
-            store: store.url().to_owned(),
-            checks,
-            fit_for_writing: false,
-        };
+        add(RACE, Verdict::Skipped, format!("no random name for the probe: {error}"), true);
+        return ProbeReport { store: store.url().to_owned(), checks, fit_for_writing: false };
     }
     let below = format!("{prefix}probe/{:032x}/", u128::from_le_bytes(random));
     let mut broken = false;
     for (number, (name, needed, run)) in CHECKS.into_iter().enumerate() {
         if broken {
-            add(
-                name,
-                Verdict::Skipped,
-                "an earlier check failed".to_owned(),
-                needed,
-            );
+            add(name, Verdict::Skipped, "an earlier check failed".to_owned(), needed);
             continue;
         }
         match run(store, &format!("{below}{number}/")) {
@@ -145,50 +108,28 @@ pub fn probe(store: &dyn Store, prefix: &str) -> ProbeReport {
         }
     }
     if broken {
-        add(
-            RACE,
-            Verdict::Skipped,
-            "an earlier check failed".to_owned(),
-            true,
-        );
+        add(RACE, Verdict::Skipped, "an earlier check failed".to_owned(), true);
     } else {
         let (verdict, reason) = race(store, &below);
         add(RACE, verdict, reason, true);
     }
     let (verdict, reason) = clean_up(store, &below);
     add(CLEANUP, verdict, reason, false);
-    let fit_for_writing = checks
-        .iter()
-        .all(|check| !check.needed_for_writing || check.verdict == Verdict::Passed);
-    ProbeReport {
-        store: store.url().to_owned(),
-        checks,
-        fit_for_writing,
-    }
+    let fit_for_writing = checks.iter().all(|check| !check.needed_for_writing || check.verdict == Verdict::Passed);
+    ProbeReport { store: store.url().to_owned(), checks, fit_for_writing }
 }
 
 fn race(store: &dyn Store, below: &str) -> (Verdict, String) {
     let started = Instant::now();
     for round in 0..ROUNDS {
-        if let Err(why) =
-            conformance::create_race(store, &format!("{below}race/{round:020}"), WRITERS)
-        {
-            return (
-                Verdict::Failed,
-                format!("round {} of {WRITERS} writers: {why}", round + 1),
-            );
+        if let Err(why) = conformance::create_race(store, &format!("{below}race/{round:020}"), WRITERS) {
+            return (Verdict::Failed, format!("round {} of {WRITERS} writers: {why}", round + 1));
         }
         if round + 1 >= ROUNDS_LEAST && started.elapsed() > RACE_TIME {
-            return (
-                Verdict::Passed,
-                format!("{} rounds of {WRITERS} writers, one winner each", round + 1),
-            );
+            return (Verdict::Passed, format!("{} rounds of {WRITERS} writers, one winner each", round + 1));
         }
     }
-    (
-        Verdict::Passed,
-        format!("{ROUNDS} rounds of {WRITERS} writers, one winner each"),
-    )
+    (Verdict::Passed, format!("{ROUNDS} rounds of {WRITERS} writers, one winner each"))
 }
 
 fn clean_up(store: &dyn Store, below: &str) -> (Verdict, String) {
@@ -197,9 +138,6 @@ fn clean_up(store: &dyn Store, below: &str) -> (Verdict, String) {
     let deleted = left.iter().try_for_each(|key| store.delete(key));
     match listed.and(deleted) {
         Ok(()) => (Verdict::Passed, format!("{} objects deleted", left.len())),
-        Err(error) => (
-            Verdict::Failed,
-            format!("objects below {below} are left: {}", tell(error)),
-        ),
+        Err(error) => (Verdict::Failed, format!("objects below {below} are left: {}", tell(error))),
     }
 }

@@ -16,11 +16,7 @@ pub(super) fn start() -> io::Result<()> {
     if RUNTIME.get().is_none() {
         // An error means that the process chose a provider before, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("store")
-            .enable_all()
-            .build()?;
+        let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("store").enable_all().build()?;
         // Losing against another thread drops this runtime, which has no work yet.
         let _ = RUNTIME.set(runtime);
     }
@@ -29,8 +25,5 @@ pub(super) fn start() -> io::Result<()> {
 
 /// Waits for `future` on the calling thread.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
-    RUNTIME
-        .get()
-        .expect("every store starts the runtime when it is opened")
-        .block_on(future)
+    RUNTIME.get().expect("every store starts the runtime when it is opened").block_on(future)
 }

@@ -52,9 +52,7 @@ impl Settings {
             Cloud::Gcs => "GOOGLE_",
             Cloud::Azure => "AZURE_",
         };
-        let from_environment = environment
-            .iter()
-            .filter(|(name, _)| name.starts_with(env_prefix));
+        let from_environment = environment.iter().filter(|(name, _)| name.starts_with(env_prefix));
         let mut values = BTreeMap::new();
         for (name, value) in from_environment {
             values.insert(short_name(cloud, name), value.clone());
@@ -68,39 +66,26 @@ impl Settings {
             values.insert(name, value.clone());
         }
         values.retain(|_, value| !value.is_empty());
-        Self {
-            values,
-            cloud,
-            url: url.to_owned(),
-        }
+        Self { values, cloud, url: url.to_owned() }
     }
 
     /// Checks that credentials are explicit and complete, and returns what the client's builder is to be told.
     pub(super) fn checked(mut self) -> Result<BTreeMap<String, String>, OpenError> {
-        let instance = self
-            .values
-            .remove(INSTANCE)
-            .is_some_and(|value| is_true(&value));
+        let instance = self.values.remove(INSTANCE).is_some_and(|value| is_true(&value));
         if !instance {
-            self.values
-                .retain(|name, _| !INSTANCE_ONLY.iter().any(|part| name.contains(part)));
+            self.values.retain(|name, _| !INSTANCE_ONLY.iter().any(|part| name.contains(part)));
             self.require_credentials()?;
         }
         Ok(self.values)
     }
 
     fn require_credentials(&self) -> Result<(), OpenError> {
-        let any = |sets: &[&[&str]]| {
-            sets.iter()
-                .any(|set| set.iter().all(|name| self.values.contains_key(*name)))
-        };
+        let any = |sets: &[&[&str]]| sets.iter().any(|set| set.iter().all(|name| self.values.contains_key(*name)));
         let flag = |name: &str| self.values.get(name).is_some_and(|value| is_true(value));
         let (present, what_to_set) = match self.cloud {
             Cloud::S3 => (
-                any(&[
-                    &["access_key_id", "secret_access_key"],
-                    &["web_identity_token_file", "role_arn"],
-                ]) || flag("skip_signature"),
+                any(&[&["access_key_id", "secret_access_key"], &["web_identity_token_file", "role_arn"]])
+                    || flag("skip_signature"),
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the options access_key_id and secret_access_key; \
                  profiles in ~/.aws are not read), skip_signature=true for a public bucket, or \
                  use_instance_credentials=true to let the cloud's metadata service supply them",
@@ -134,10 +119,7 @@ impl Settings {
         if present {
             return Ok(());
         }
-        Err(OpenError::Credentials {
-            url: self.url.clone(),
-            what_to_set: what_to_set.to_owned(),
-        })
+        Err(OpenError::Credentials { url: self.url.clone(), what_to_set: what_to_set.to_owned() })
     }
 }
 
@@ -169,10 +151,7 @@ fn short_name(cloud: Cloud, name: &str) -> String {
 }
 
 fn is_true(value: &str) -> bool {
-    matches!(
-        value.to_ascii_lowercase().as_str(),
-        "1" | "true" | "yes" | "on"
-    )
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
 }
 
 #[cfg(test)]
@@ -180,9 +159,7 @@ mod tests {
     use super::*;
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn check(
@@ -197,14 +174,7 @@ mod tests {
     fn missing_or_half_credentials_are_refused() {
         assert!(check(Cloud::S3, &[], &[]).is_err());
         assert!(check(Cloud::S3, &[("AWS_ACCESS_KEY_ID", "a")], &[]).is_err());
-        assert!(
-            check(
-                Cloud::S3,
-                &[("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "")],
-                &[]
-            )
-            .is_err()
-        );
+        assert!(check(Cloud::S3, &[("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "")], &[]).is_err());
         assert!(check(Cloud::Gcs, &[], &[("skip_signature", "true")]).is_err());
         assert!(check(Cloud::Azure, &[("AZURE_STORAGE_ACCOUNT_NAME", "a")], &[]).is_err());
     }
@@ -218,36 +188,16 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "b"),
         ];
         let values = check(Cloud::S3, &env, &[]).unwrap();
-        assert_eq!(
-            values.keys().collect::<Vec<_>>(),
-            ["access_key_id", "secret_access_key"]
-        );
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["access_key_id", "secret_access_key"]);
         assert!(check(Cloud::S3, &env[..2], &[]).is_err());
         assert!(check(Cloud::S3, &env[..2], &[(INSTANCE, "false")]).is_err());
-        assert_eq!(
-            check(Cloud::S3, &env[..2], &[(INSTANCE, "true")])
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(check(Cloud::S3, &env[..2], &[(INSTANCE, "true")]).unwrap().len(), 2);
     }
 
     #[test]
     fn explicit_settings_win_over_the_environment() {
-        let env = [
-            ("AWS_ACCESS_KEY_ID", "a"),
-            ("AWS_SECRET_ACCESS_KEY", "b"),
-            ("AWS_REGION", "c"),
-        ];
-        let values = check(
-            Cloud::S3,
-            &env,
-            &[("region", "d"), ("aws_access_key_id", "e")],
-        )
-        .unwrap();
-        assert_eq!(
-            (values["region"].as_str(), values["access_key_id"].as_str()),
-            ("d", "e")
-        );
+        let env = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "c")];
+        let values = check(Cloud::S3, &env, &[("region", "d"), ("aws_access_key_id", "e")]).unwrap();
+        assert_eq!((values["region"].as_str(), values["access_key_id"].as_str()), ("d", "e"));
     }
 }

@@ -51,11 +51,18 @@ pub struct TreeBuilder {
 }
 
 impl TreeBuilder {
-    /// Adds the next entry. `names` must know the names of its owners that have any.
+    /// Adds the next entry. `names` must know the names of its owners that have any; `on_leaf` gets the bytes of each
+    /// leaf that ends.
     ///
     /// # Errors
     /// What the sink reports, or [`CodecError`] for an entry that is too long to store.
-    pub fn push<S: ChunkSink>(&mut self, entry: &Entry, names: &OwnerNames, sink: &mut S) -> Result<(), S::Error>
+    pub fn push<S: ChunkSink>(
+        &mut self,
+        entry: &Entry,
+        names: &OwnerNames,
+        sink: &mut S,
+        on_leaf: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), S::Error>
     where
         S::Error: From<CodecError>,
     {
@@ -71,16 +78,17 @@ impl TreeBuilder {
             self.names.groups.entry(entry.gid).or_insert_with(|| name.clone());
         }
         if self.body.len() >= LEAF_MAX_BYTES || (self.body.len() >= LEAF_MIN_BYTES && ends_leaf(&entry.path)) {
-            self.end_leaf(sink)?;
+            self.end_leaf(sink, on_leaf)?;
         }
         Ok(())
     }
 
-    fn end_leaf<S: ChunkSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+    fn end_leaf<S: ChunkSink>(&mut self, sink: &mut S, on_leaf: &mut dyn FnMut(&[u8])) -> Result<(), S::Error> {
         let mut leaf = Vec::with_capacity(self.body.len() + 1024);
         encode_header(&mut leaf, &self.local, &sink.packs(), &self.names, 0);
         leaf.append(&mut self.body);
         assert!(leaf.len() <= MAX_TREE_CHUNK_BYTES, "a leaf ends long before 1 MiB");
+        on_leaf(&leaf);
         let chunk = sink.store(&leaf)?;
         self.leaves.push(Child { first: std::mem::take(&mut self.first), chunk, entries: self.count });
         self.local = LocalPacks::default();
@@ -89,28 +97,48 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Ends the stream and writes the index. All packs are closed afterwards.
+    /// Ends the stream.
     ///
     /// # Errors
     /// What the sink reports.
-    pub fn finish<S: ChunkSink>(mut self, sink: &mut S) -> Result<TreeRoot, S::Error> {
+    pub fn finish<S: ChunkSink>(mut self, sink: &mut S, on_leaf: &mut dyn FnMut(&[u8])) -> Result<Leaves, S::Error> {
         if self.count > 0 {
-            self.end_leaf(sink)?;
+            self.end_leaf(sink, on_leaf)?;
         }
-        let entries = self.leaves.iter().map(|leaf| leaf.entries).sum();
-        let mut children = std::mem::take(&mut self.leaves);
-        let mut level = 1;
-        loop {
-            sink.close()?;
-            children = index_level(&children, level, sink)?;
-            if let [top] = &children[..] {
-                let index = top.chunk;
-                sink.close()?;
-                return Ok(TreeRoot { index, entries });
-            }
-            level += 1;
-        }
+        Ok(Leaves(self.leaves))
     }
+}
+
+/// The leaves of a tree, ready to be indexed.
+pub struct Leaves(Vec<Child>);
+
+/// Writes the indexes of all trees, level by level, so that a level of all of them shares packs.
+///
+/// The packs of the last level stay open: who has more to store beside the top index chunks can, and closes then.
+/// `on_pack` gets the number of every pack that leaves and index chunks refer to.
+///
+/// # Errors
+/// What the sink reports.
+pub fn write_indexes<S: ChunkSink>(
+    trees: Vec<Leaves>,
+    sink: &mut S,
+    on_pack: &mut dyn FnMut(u32),
+) -> Result<Vec<TreeRoot>, S::Error> {
+    let mut levels: Vec<Vec<Child>> = trees.into_iter().map(|leaves| leaves.0).collect();
+    let mut level = 1;
+    // An index has at least one level, also over a single leaf.
+    while level == 1 || levels.iter().any(|children| children.len() > 1) {
+        sink.close()?;
+        for children in &mut levels {
+            if level == 1 || children.len() > 1 {
+                children.iter().for_each(|child| on_pack(child.chunk.pack));
+                *children = index_level(children, level, sink)?;
+            }
+        }
+        level += 1;
+    }
+    let root = |children: Vec<Child>| TreeRoot { index: children[0].chunk, entries: children[0].entries };
+    Ok(levels.into_iter().map(root).collect())
 }
 
 /// Whether a leaf may end after the entry with this path: one in about 256.

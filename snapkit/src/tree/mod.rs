@@ -5,5 +5,5 @@
 mod build;
 mod read;
 
-pub use build::{ChunkSink, TreeBuilder, TreeRoot, store_refs};
+pub use build::{ChunkSink, Leaves, TreeBuilder, TreeRoot, store_refs, write_indexes};
 pub use read::{ChunkSource, TreeError, TreeReader};

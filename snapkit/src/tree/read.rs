@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use manifests::refusal::Class;
+
 use crate::entry::{
     Child, ChunkRef, CodecError, Entry, Kind, OwnerNames, PackSet, compare_paths, decode_children, decode_leaf, parent,
     printable,
@@ -58,6 +60,19 @@ pub enum TreeError {
         /// What was found.
         found: u64,
     },
+}
+
+impl TreeError {
+    /// The class this is refused with.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Codec(CodecError::Newer(_)) => Class::Newer,
+            Self::Codec(CodecError::Path(_)) | Self::Order { .. } | Self::NoParent { .. } => Class::Path,
+            Self::Codec(CodecError::Lengths { .. }) | Self::Count { .. } => Class::Size,
+            Self::ParentKind { .. } | Self::Group { .. } => Class::Link,
+            Self::Codec(CodecError::Malformed(_)) => Class::Kind,
+        }
+    }
 }
 
 /// Checks the rules that join entries: order, parents, groups.
@@ -229,7 +244,7 @@ pub(super) fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::{ChunkSink, TreeBuilder, TreeRoot};
+    use super::super::build::{ChunkSink, TreeBuilder, TreeRoot, write_indexes};
     use super::*;
     use crate::id::{ChunkId, PackId};
     use crate::pack::PackInfo;
@@ -294,8 +309,9 @@ mod tests {
     fn build(entries: &[Entry]) -> (Memory, TreeRoot) {
         let mut memory = Memory::default();
         let mut builder = TreeBuilder::default();
-        entries.iter().for_each(|e| builder.push(e, &OwnerNames::default(), &mut memory).unwrap());
-        let root = builder.finish(&mut memory).unwrap();
+        entries.iter().for_each(|e| builder.push(e, &OwnerNames::default(), &mut memory, &mut |_| {}).unwrap());
+        let leaves = builder.finish(&mut memory, &mut |_| {}).unwrap();
+        let root = write_indexes(vec![leaves], &mut memory, &mut |_| {}).unwrap()[0];
         (memory, root)
     }
 

@@ -8,54 +8,29 @@ pub(super) fn check_type(found: &str, object: &str) -> Result<(), Refusal> {
     if found == PAYLOAD_TYPE {
         return Ok(());
     }
-    Err(Refusal::new(
-        Class::Type,
-        object,
-        PAYLOAD_TYPE,
-        excerpt(found),
-    ))
+    Err(Refusal::new(Class::Type, object, PAYLOAD_TYPE, excerpt(found)))
 }
 
 pub(super) fn check_key(key: &Key, object: &str) -> Result<PublicKey, Refusal> {
     for name in [&key.keytype, &key.scheme] {
         if name != "ed25519" {
-            return Err(Refusal::new(
-                Class::Alg,
-                object,
-                "keys of type and scheme ed25519",
-                excerpt(name),
-            ));
+            return Err(Refusal::new(Class::Alg, object, "keys of type and scheme ed25519", excerpt(name)));
         }
     }
     let public = PublicKey::from_hex(&key.public).map_err(|refusal| {
-        Refusal::new(
-            refusal.class(),
-            object,
-            refusal.expected(),
-            format!("in key {}: {}", key.id, refusal.found()),
-        )
+        Refusal::new(refusal.class(), object, refusal.expected(), format!("in key {}: {}", key.id, refusal.found()))
     })?;
     if public.id() != key.id {
-        return Err(Refusal::new(
-            Class::KeyId,
-            object,
-            format!("key id {}", public.id()),
-            key.id,
-        ));
+        return Err(Refusal::new(Class::KeyId, object, format!("key id {}", public.id()), key.id));
     }
     Ok(public)
 }
 
 pub(super) fn check_role(role: &Role, keys: &[Key], object: &str) -> Result<(), Refusal> {
     let name = &role.name;
-    let refuse =
-        |class, expected: String, found: String| Err(Refusal::new(class, object, expected, found));
+    let refuse = |class, expected: String, found: String| Err(Refusal::new(class, object, expected, found));
     if !ROLES.contains(&name.as_str()) {
-        return refuse(
-            Class::Newer,
-            format!("the roles {}", ROLES.join(", ")),
-            excerpt(name),
-        );
+        return refuse(Class::Newer, format!("the roles {}", ROLES.join(", ")), excerpt(name));
     }
     // A key listed twice would count twice for a careless reader.
     if !role.keys.is_sorted_by(|a, b| a < b) {
@@ -69,56 +44,32 @@ pub(super) fn check_role(role: &Role, keys: &[Key], object: &str) -> Result<(), 
         let expected = format!("a threshold of role {name} from 1 to {}", role.keys.len());
         return refuse(Class::Threshold, expected, role.threshold.to_string());
     }
-    match role
-        .keys
-        .iter()
-        .find(|id| keys.iter().all(|key| key.id != **id))
-    {
-        Some(id) => refuse(
-            Class::Root,
-            format!("only listed keys in role {name}"),
-            id.to_string(),
-        ),
+    match role.keys.iter().find(|id| keys.iter().all(|key| key.id != **id)) {
+        Some(id) => refuse(Class::Root, format!("only listed keys in role {name}"), id.to_string()),
         None => Ok(()),
     }
 }
 
 pub(super) fn check_writers(document: &RootDocument, object: &str) -> Result<(), Refusal> {
-    let refuse =
-        |expected: &str, found: String| Err(Refusal::new(Class::Root, object, expected, found));
+    let refuse = |expected: &str, found: String| Err(Refusal::new(Class::Root, object, expected, found));
     let writer = document.roles.iter().find(|role| role.name == "writer");
     let keys = writer.map_or(&[][..], |role| &role.keys[..]);
     for range in &document.writers {
         if !keys.contains(&range.key) {
-            return refuse(
-                "only keys of the role writer in `writers`",
-                range.key.to_string(),
-            );
+            return refuse("only keys of the role writer in `writers`", range.key.to_string());
         }
         if range.until_seq.is_some_and(|until| until <= range.from_seq) {
-            return refuse(
-                "`until_seq` above `from_seq`",
-                format!("an empty range of key {}", range.key),
-            );
+            return refuse("`until_seq` above `from_seq`", format!("an empty range of key {}", range.key));
         }
     }
     let apart = |a: &WriterRange, b: &WriterRange| {
         a.key < b.key || a.key == b.key && a.until_seq.is_some_and(|until| until <= b.from_seq)
     };
     if !document.writers.is_sorted_by(apart) {
-        return refuse(
-            "`writers` by ascending key and start, without overlap",
-            "another order or an overlap".into(),
-        );
+        return refuse("`writers` by ascending key and start, without overlap", "another order or an overlap".into());
     }
-    match keys
-        .iter()
-        .find(|key| document.writers.iter().all(|range| range.key != **key))
-    {
-        Some(key) => refuse(
-            "an entry in `writers` for each key of the role writer",
-            format!("none for {key}"),
-        ),
+    match keys.iter().find(|key| document.writers.iter().all(|range| range.key != **key)) {
+        Some(key) => refuse("an entry in `writers` for each key of the role writer", format!("none for {key}")),
         None => Ok(()),
     }
 }

@@ -1,0 +1,216 @@
+//! Fetching: chunks from packs, every byte verified before it is used.
+//!
+//! The name of a pack verifies its table, the table a frame, the frame is decoded, and a chunk must hash to its name.
+//! Tables and a few decoded frames are kept, so neighbours cost nothing.
+//! Layer: operations; joins a store with the pack format.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use manifests::refusal::Class;
+
+use crate::entry::{ChunkRef, PackSet};
+use crate::id::{ChunkId, PackId};
+use crate::located::Located;
+use crate::pack::{FrameDecoder, PackError, PackInfo, Table, open_whole, parse_table};
+use crate::store::{Store, StoreError};
+use crate::tree::{ChunkSource, TreeError};
+
+/// A pack up to this length in bytes is fetched whole: one request instead of two.
+const WHOLE_PACK_BYTES: u64 = 256 << 10;
+/// Packs whose tables are kept.
+const KEPT_PACKS: usize = 64;
+/// Decoded frames that are kept.
+const KEPT_FRAMES: usize = 8;
+
+/// Why a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The store does not give what it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What it gives is not what was signed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The bytes at a chunk's place do not hash to its name.
+    #[error("chunk {chunk} is not what lies at its place, frame {frame} of pack {pack}")]
+    ChunkMismatch {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The pack.
+        pack: PackId,
+        /// Index of the frame.
+        frame: u32,
+    },
+    /// A chunk's place does not exist.
+    #[error("chunk {chunk} should lie in frame {frame} of pack {pack}, which has no such place")]
+    NoSuchPlace {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The pack.
+        pack: PackId,
+        /// Index of the frame.
+        frame: u32,
+    },
+    /// A tree that was signed breaks the rules of its format.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl FetchError {
+    /// The class this is refused with; `None` when the store could not be asked.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Store(StoreError::Missing { .. }) => Some(Class::Missing),
+            Self::Store(StoreError::Short { .. } | StoreError::TooBig { .. }) | Self::NoSuchPlace { .. } => {
+                Some(Class::Size)
+            }
+            Self::Store(StoreError::Slow { .. }) => Some(Class::Slow),
+            Self::Store(_) => None,
+            Self::Pack(PackError::Damaged { .. }) | Self::ChunkMismatch { .. } => Some(Class::Hash),
+            Self::Pack(PackError::Newer { .. }) => Some(Class::Newer),
+            Self::Tree(error) => Some(error.class()),
+        }
+    }
+}
+
+/// A pack whose table is verified.
+#[derive(Debug)]
+pub struct OpenPack {
+    /// The pack.
+    pub info: PackInfo,
+    /// Its table.
+    pub table: Table,
+    whole: Option<Bytes>,
+}
+
+struct Kept<K, V> {
+    items: VecDeque<(K, V)>,
+    most: usize,
+}
+
+impl<K: PartialEq + Copy, V: Clone> Kept<K, V> {
+    fn new(most: usize) -> Self {
+        Self { items: VecDeque::new(), most }
+    }
+
+    fn get(&mut self, key: &K) -> Option<V> {
+        let at = self.items.iter().position(|(k, _)| k == key)?;
+        let item = self.items.remove(at)?;
+        let value = item.1.clone();
+        self.items.push_front(item);
+        Some(value)
+    }
+
+    fn put(&mut self, key: K, value: V) {
+        self.items.push_front((key, value));
+        self.items.truncate(self.most);
+    }
+}
+
+/// Reads packs of one store. Shared by threads.
+pub struct Fetcher<'a> {
+    store: &'a dyn Store,
+    packs: Mutex<Kept<PackId, Arc<OpenPack>>>,
+    frames: Mutex<Kept<(PackId, u32), Arc<Vec<u8>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Fetcher<'a> {
+    /// A fetcher of `store`.
+    pub fn new(store: &'a dyn Store) -> Self {
+        Self { store, packs: Mutex::new(Kept::new(KEPT_PACKS)), frames: Mutex::new(Kept::new(KEPT_FRAMES)) }
+    }
+
+    /// The store it reads.
+    pub fn store(&self) -> &'a dyn Store {
+        self.store
+    }
+
+    /// The verified table of a pack.
+    ///
+    /// # Errors
+    /// [`FetchError::Store`] or [`FetchError::Pack`].
+    pub fn pack(&self, info: &PackInfo) -> Result<Arc<OpenPack>, FetchError> {
+        if let Some(pack) = lock(&self.packs).get(&info.id) {
+            return Ok(pack);
+        }
+        let key = info.id.key();
+        let pack = if info.pack_bytes <= WHOLE_PACK_BYTES {
+            let bytes = self.store.get(&key, info.pack_bytes)?;
+            OpenPack { info: *info, table: open_whole(info, &bytes)?, whole: Some(bytes) }
+        } else {
+            let bytes = self.store.get_range(&key, info.table_range())?;
+            OpenPack { info: *info, table: parse_table(info, &bytes)?, whole: None }
+        };
+        let pack = Arc::new(pack);
+        lock(&self.packs).put(info.id, pack.clone());
+        Ok(pack)
+    }
+
+    /// The stored bytes of a run of neighbouring frames, not verified yet.
+    ///
+    /// # Errors
+    /// [`FetchError::Store`].
+    pub fn stored(&self, pack: &OpenPack, frames: Range<u32>) -> Result<Bytes, FetchError> {
+        let rows = &pack.table.rows[frames.start as usize..frames.end as usize];
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Bytes::new()) };
+        let range = first.offset..last.range().end;
+        match &pack.whole {
+            Some(whole) => Ok(whole.slice(range.start as usize..range.end as usize)),
+            None => Ok(self.store.get_range(&pack.info.id.key(), range)?),
+        }
+    }
+
+    /// A decoded frame; kept for a while.
+    fn frame(&self, r: &Located) -> Result<Arc<Vec<u8>>, FetchError> {
+        let frame = u32::from(r.frame);
+        if let Some(raw) = lock(&self.frames).get(&(r.pack.id, frame)) {
+            return Ok(raw);
+        }
+        let pack = self.pack(&r.pack)?;
+        let row = pack.table.rows.get(usize::from(r.frame)).ok_or(FetchError::NoSuchPlace {
+            chunk: r.chunk,
+            pack: r.pack.id,
+            frame,
+        })?;
+        let stored = self.stored(&pack, frame..frame + 1)?;
+        let mut raw = Vec::new();
+        FrameDecoder::default().decode(&r.pack.id, frame, row, &stored, &mut raw)?;
+        let raw = Arc::new(raw);
+        lock(&self.frames).put((r.pack.id, frame), raw.clone());
+        Ok(raw)
+    }
+
+    /// The bytes of a chunk, which hash to its name.
+    ///
+    /// # Errors
+    /// [`FetchError`] for a chunk that cannot be had as it was signed.
+    pub fn located(&self, r: &Located) -> Result<Vec<u8>, FetchError> {
+        let raw = self.frame(r)?;
+        let (chunk, pack, frame) = (r.chunk, r.pack.id, u32::from(r.frame));
+        let bytes = piece(&raw, r.offset, r.bytes).ok_or(FetchError::NoSuchPlace { chunk, pack, frame })?;
+        if ChunkId::of(bytes) != chunk {
+            return Err(FetchError::ChunkMismatch { chunk, pack, frame });
+        }
+        Ok(bytes.to_vec())
+    }
+}
+
+/// The bytes of a chunk in its decoded frame, if they lie inside it.
+pub fn piece(raw: &[u8], offset: u32, bytes: u32) -> Option<&[u8]> {
+    raw.get(offset as usize..offset as usize + bytes as usize)
+}
+
+impl ChunkSource for &Fetcher<'_> {
+    type Error = FetchError;
+
+    fn chunk(&mut self, r: &ChunkRef, packs: &PackSet) -> Result<Vec<u8>, FetchError> {
+        self.located(&Located::new(r, packs))
+    }
+}

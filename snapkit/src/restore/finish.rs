@@ -1,0 +1,60 @@
+//! Finishing a staged tree: hard links, symlinks, special files, then directories from the deepest up.
+//!
+//! Links come after all data, so nothing was ever written through one.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::AtFlags;
+
+use super::RestoreError;
+use super::place::{Opener, make_special, name_of, set_metadata};
+use super::plan::PlannedTree;
+use crate::cancel::Cancel;
+use crate::entry::{Entry, Kind, parent};
+
+/// Finishes one tree under `root`.
+pub(super) fn finish(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -> Result<(), RestoreError> {
+    let mut opener = Opener::new(root.clone());
+    let mut first_members: HashMap<[u8; 16], Vec<u8>> = HashMap::new();
+    let plan_error = |source: io::Error| RestoreError::write(b"", source);
+    for entry in tree.file.read().map_err(plan_error)? {
+        let entry = entry.map_err(plan_error)?;
+        if cancel.is_requested() {
+            return Err(RestoreError::Cancelled);
+        }
+        let result = match (&entry.kind, entry.group) {
+            (Kind::Directory, _) | (Kind::File { .. }, None) => Ok(()),
+            (Kind::File { .. }, Some(group)) => match first_members.get(&group) {
+                Some(first) => link(&mut opener, first, &entry),
+                None => {
+                    first_members.insert(group, entry.path.clone());
+                    Ok(())
+                }
+            },
+            _ => opener.parent_of(&entry.path).and_then(|directory| make_special(directory.as_fd(), &entry)),
+        };
+        result.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => RestoreError::Collides { path: crate::entry::printable(&entry.path) },
+            _ => RestoreError::write(&entry.path, source),
+        })?;
+    }
+    for place in tree.directories.iter().rev() {
+        let entry = tree.file.at(*place).map_err(plan_error)?;
+        let set = |opener: &mut Opener| -> io::Result<()> {
+            // Opened through its parent: the directory itself may be closed to us once it has its mode.
+            let directory = opener.directory(&entry.path)?;
+            set_metadata(directory.as_fd(), &entry)
+        };
+        set(&mut opener).map_err(|source| RestoreError::write(&entry.path, source))?;
+    }
+    Ok(())
+}
+
+fn link(opener: &mut Opener, first: &[u8], entry: &Entry) -> io::Result<()> {
+    let from = opener.directory(parent(first).unwrap_or_default())?;
+    let to = opener.parent_of(&entry.path)?;
+    Ok(rustix::fs::linkat(&from, &name_of(first), &to, &name_of(&entry.path), AtFlags::empty())?)
+}

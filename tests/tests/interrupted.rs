@@ -1,0 +1,88 @@
+//! Being stopped: by a signal, by `kill -9`, and by another writer.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use snapkit_tests::compare::same_tree;
+use snapkit_tests::{Machine, Run, every_kind};
+
+/// Enough data that a snapshot is still running when a signal arrives.
+fn much_data() -> Machine {
+    let machine = Machine::new();
+    for index in 0..64 {
+        let contents = every_kind::noise(2 << 20, index);
+        machine.write(&format!("tree/{index}"), contents);
+    }
+    machine.ok(&["init", "store"]);
+    machine
+}
+
+/// Starts a snapshot, sends the signal once it has stored something, and waits for the end.
+fn signalled(machine: &Machine, signal: Signal) -> Run {
+    let mut command = machine.command(&["snapshot", "--store", "store", "tree"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let packs = || walkdir::WalkDir::new(machine.path("store/packs")).into_iter().count();
+    while packs() < 2 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let pid = Pid::from_child(&child);
+    // The process may have ended by itself; then its exit code fails the test.
+    let _ = kill_process(pid, signal);
+    Run::from_output("snapshot".to_owned(), child.wait_with_output().unwrap())
+}
+
+fn nothing_half_done_is_visible(machine: &Machine) {
+    let log = machine.ok(&["log", "--store", "store", "--json"]).json("snapkit.log/1");
+    assert_eq!(log["snapshots"].as_array().unwrap().len(), 0);
+    machine.ok(&["verify", "--store", "store", "--data"]);
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    machine.ok(&["restore", "--store", "store", "latest", "back"]);
+    same_tree(&machine.path("tree"), &machine.path("back"));
+}
+
+#[test]
+fn an_interrupt_ends_a_snapshot_cleanly() {
+    let machine = much_data();
+    signalled(&machine, Signal::INT).expect(130);
+    nothing_half_done_is_visible(&machine);
+}
+
+#[test]
+fn a_request_to_terminate_ends_a_snapshot_cleanly() {
+    let machine = much_data();
+    signalled(&machine, Signal::TERM).expect(143);
+    nothing_half_done_is_visible(&machine);
+}
+
+#[test]
+fn a_killed_snapshot_leaves_nothing_to_repair() {
+    let machine = much_data();
+    signalled(&machine, Signal::KILL).expect(128 + 9);
+    nothing_half_done_is_visible(&machine);
+}
+
+#[test]
+fn two_writers_at_once_commit_one_snapshot_each_or_say_so() {
+    let machine = Machine::new();
+    machine.write("one/file", "1");
+    machine.write("two/file", "2");
+    machine.ok(&["init", "store"]);
+    let runs: Vec<Run> = thread::scope(|scope| {
+        let start = |tree: &'static str| {
+            let machine = &machine;
+            scope.spawn(move || machine.run(&["snapshot", "--store", "store", tree]))
+        };
+        let running = [start("one"), start("two")];
+        running.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let committed = runs.iter().filter(|run| run.code == 0).count();
+    assert!(committed >= 1, "{runs:?}");
+    let log = machine.ok(&["log", "--store", "store", "--json"]).json("snapkit.log/1");
+    assert_eq!(log["snapshots"].as_array().unwrap().len(), committed);
+    machine.ok(&["verify", "--store", "store", "--data"]);
+}
