@@ -24,9 +24,11 @@ use manifests::refusal::{Class, Refusal};
 use crate::store::Store;
 use crate::trust::{self, Pin, TrustDir};
 
+pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
 pub use head::Newest;
+pub(crate) use slots::key as slot_key;
 pub use walk::{Problem, TilePolicy, Walk};
 
 /// What records name as the tool that made them.
@@ -200,3 +202,8 @@ pub fn name(time: Timestamp, digest: &Digest) -> String {
 pub fn record_name(record: &Record) -> Option<String> {
     matches!(record.body, Body::Snapshot(_)).then(|| name(record.header.time, &record.digest))
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub use roots::{Roots, claimed_root, newest_root, pin_for};
 pub enum TrustError {
     /// Something is not to be believed. Asking again does not help.
     #[error("the store is not trusted")]
-    Refused(#[source] Refusal),
+    Refused(#[source] Box<Refusal>),
     /// The store could not be asked.
     #[error("cannot read the trust root from the store")]
     Store(#[source] StoreError),
@@ -63,7 +63,7 @@ pub enum TrustError {
 
 impl From<Refusal> for TrustError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(Box::new(refusal))
     }
 }
 
@@ -71,7 +71,8 @@ impl TrustError {
     /// The refusal, if this is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) | Self::Key(KeyFileError::Refused(refusal)) => Some(refusal),
+            Self::Refused(refusal) => Some(refusal),
+            Self::Key(KeyFileError::Refused(refusal)) => Some(refusal),
             _ => None,
         }
     }

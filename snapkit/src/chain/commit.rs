@@ -104,7 +104,7 @@ impl Chain<'_> {
 
     /// Makes the record and reads it as any reader will, so that nothing unacceptable is ever created.
     #[expect(clippy::too_many_arguments, reason = "each is one field of the record")]
-    fn make(
+    pub(super) fn make(
         &self,
         base: &Head,
         voids: &[Void],
@@ -158,7 +158,7 @@ impl Chain<'_> {
     }
 
     /// Everything after the create: the look beyond, the mark, the hints.
-    fn finish(&self, base: &Head, voids: &[Void], made: Newest) -> Result<Committed, ChainError> {
+    pub(super) fn finish(&self, base: &Head, voids: &[Void], made: Newest) -> Result<Committed, ChainError> {
         let mut warnings = Vec::new();
         if let Err(error) = self.look_beyond(&made) {
             match error {
@@ -214,7 +214,7 @@ impl Chain<'_> {
     fn forked(&self, made: &Newest, at: u64, other: &Bytes, source: Refusal) -> ChainError {
         let seq = made.head.seq;
         match self.trust.keep_fork(&self.pin.root, &[(seq, &made.envelope), (at, other)]) {
-            Ok(kept) => ChainError::Forked { seq, kept, source },
+            Ok(kept) => ChainError::Forked { seq, kept, source: Box::new(source) },
             Err(error) => error.into(),
         }
     }

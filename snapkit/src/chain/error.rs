@@ -12,7 +12,7 @@ use crate::trust::TrustError;
 pub enum ChainError {
     /// Something is not to be believed, or needs a newer snapkit. Asking again does not help.
     #[error("the chain is refused")]
-    Refused(#[source] Refusal),
+    Refused(#[source] Box<Refusal>),
     /// The roots or the trust directory stop the run.
     #[error("cannot trust the chain")]
     Trust(#[source] TrustError),
@@ -35,7 +35,7 @@ pub enum ChainError {
         /// The directory with both sides.
         kept: PathBuf,
         /// How they contradict each other.
-        source: Refusal,
+        source: Box<Refusal>,
     },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
@@ -44,7 +44,7 @@ pub enum ChainError {
 
 impl From<Refusal> for ChainError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(Box::new(refusal))
     }
 }
 

@@ -160,7 +160,7 @@ impl Chain<'_> {
     }
 
     /// Walks from `base` to the record in slot `seq`.
-    fn walk_to(&self, base: Newest, seq: u64) -> Result<Newest, ChainError> {
+    pub(super) fn walk_to(&self, base: Newest, seq: u64) -> Result<Newest, ChainError> {
         let (mut newest, mut voids) = (base, Vec::new());
         let mut first = newest.head.seq + 1;
         while first <= seq {

@@ -240,7 +240,11 @@ impl<'a> Walker<'a> {
             let refusal = Refusal::new(Class::Fork, slots::key(seq), format!("record {expected}"), head.digest);
             self.walk.problems.push(Problem::of_record(refusal));
         }
-        if let Some((seq, _)) = self.checkpoint.take() {
+        // A slot that is damaged itself was named above.
+        let lies = |(seq, digest): &(u64, Digest)| {
+            *seq > newest.head.seq || *seq == newest.head.seq && *digest != newest.head.digest
+        };
+        if let Some((seq, _)) = self.checkpoint.take().filter(lies) {
             let expected = format!("a record up to {}", newest.head.seq);
             self.hint_problem(Refusal::new(Class::Inconsistent, CHECKPOINT_KEY, expected, format!("record {seq}")));
         }
@@ -314,7 +318,6 @@ impl<'a> Walker<'a> {
     }
 
     /// A short object, or what is wrong with it.
-    #[expect(clippy::type_complexity, reason = "the inner error is looked at once, by the callers above")]
     fn read_line(&self, key: &str) -> Result<Result<String, (Class, String)>, ChainError> {
         match self.chain.store.get(key, LINE_CAP) {
             Ok(bytes) => Ok(Ok(String::from_utf8_lossy(&bytes).into_owned())),

@@ -139,6 +139,13 @@ impl TrustDir {
         file::read(&path, ROOT_CAP).map_err(|source| TrustError::Read { path, source })
     }
 
+    /// The first root, which is kept here.
+    pub(crate) fn first_root(&self, root: &Digest) -> Result<Vec<u8>, TrustError> {
+        let path = self.root_file(root, 1);
+        let missing = || TrustError::Damaged { path, why: "it is missing".to_owned() };
+        self.read_root(root, 1)?.ok_or_else(missing)
+    }
+
     /// Keeps a verified root.
     pub(crate) fn keep_root(&self, root: &Digest, version: u64, bytes: &[u8]) -> Result<(), TrustError> {
         let path = self.root_file(root, version);
