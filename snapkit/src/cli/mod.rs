@@ -4,17 +4,26 @@
 //! command: a file with `XArgs` and `run(&XArgs, &mut Session)`, a variant in [`Command`], a line in
 //! its `run`, its reports in `docs/json.md`, and an end-to-end test under `tests/tests/`.
 
+mod cat;
 mod completions;
+mod digest;
 mod doctor;
 mod exit_code;
+mod explain;
+mod find;
 mod key;
+mod ls;
 mod man;
+mod opened;
 mod output;
 mod progress;
+mod restore;
 mod session;
 mod signals;
+mod snapshot;
 mod store;
 mod tour;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,8 +72,15 @@ struct GlobalArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Key(key::KeyArgs),
     Tour(tour::TourArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Find(find::FindArgs),
+    Digest(digest::DigestArgs),
+    Key(key::KeyArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -74,8 +90,15 @@ enum Command {
 impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
-            Self::Key(args) => key::run(args, session),
             Self::Tour(args) => tour::run(args, session),
+            Self::Snapshot(args) => snapshot::run(args, session),
+            Self::Restore(args) => restore::run(args, session),
+            Self::Verify(args) => verify::run(args, session),
+            Self::Ls(args) => ls::run(args, session),
+            Self::Cat(args) => cat::run(args, session),
+            Self::Find(args) => find::run(args, session),
+            Self::Digest(args) => digest::run(args, session),
+            Self::Key(args) => key::run(args, session),
             Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),
             Self::Completions(args) => completions::run(args, session),
