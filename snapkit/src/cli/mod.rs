@@ -7,14 +7,18 @@
 mod completions;
 mod doctor;
 mod exit_code;
+mod init;
 mod key;
+mod log;
 mod man;
 mod output;
 mod progress;
 mod session;
+mod show;
 mod signals;
 mod store;
 mod tour;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +67,10 @@ struct GlobalArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
+    Trust(trust::TrustArgs),
+    Log(log::LogArgs),
+    Show(show::ShowArgs),
     Key(key::KeyArgs),
     Tour(tour::TourArgs),
     Store(store::StoreArgs),
@@ -74,6 +82,10 @@ enum Command {
 impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
+            Self::Init(args) => init::run(args, session),
+            Self::Trust(args) => trust::run(args, session),
+            Self::Log(args) => log::run(args, session),
+            Self::Show(args) => show::run(args, session),
             Self::Key(args) => key::run(args, session),
             Self::Tour(args) => tour::run(args, session),
             Self::Store(args) => store::run(args, session),
