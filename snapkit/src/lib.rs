@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod backup;
+pub mod browse;
 pub mod cancel;
 pub mod chain;
 pub mod chunk;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use manifests::refusal::{Refusal, exit};
+use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancelled;
 use snapkit::config::ConfigError;
@@ -25,6 +25,8 @@ impl Exit {
     pub(super) const DONE: Self = Self(exit::DONE);
     /// The answer is no.
     pub(super) const NO: Self = Self(exit::NO);
+    /// The command line is wrong.
+    pub(super) const USAGE: Self = Self(exit::USAGE);
     /// Ended by `SIGINT`.
     pub(super) const INTERRUPTED: Self = Self(exit::INTERRUPTED);
     /// Ended by `SIGTERM`.
@@ -139,6 +141,16 @@ impl CliError {
     /// Refused, and nothing was touched.
     pub(super) fn refused(sentence: impl Into<String>) -> Self {
         Self::of_sentence(exit::REFUSED, sentence)
+    }
+
+    /// The answer is no.
+    pub(super) fn no(sentence: impl Into<String>) -> Self {
+        Self::of_sentence(exit::NO, sentence)
+    }
+
+    /// Refused with a class that the error itself does not hold.
+    pub(super) fn of_class(error: impl Error + Send + Sync + 'static, class: Class) -> Self {
+        Self::from(error).with_exit(Exit(class.exit_code())).next(class.remedy())
     }
 
     /// Puts a sentence before this error; the error becomes its cause.

@@ -4,21 +4,30 @@
 //! command: a file with `XArgs` and `run(&XArgs, &mut Session)`, a variant in [`Command`], a line in
 //! its `run`, its reports in `docs/json.md`, and an end-to-end test under `tests/tests/`.
 
+mod cat;
 mod completions;
+mod digest;
 mod doctor;
 mod exit_code;
+mod explain;
+mod find;
 mod init;
 mod key;
 mod log;
+mod ls;
 mod man;
+mod opened;
 mod output;
 mod progress;
+mod restore;
 mod session;
 mod show;
 mod signals;
+mod snapshot;
 mod store;
 mod tour;
 mod trust;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,8 +80,15 @@ enum Command {
     Trust(trust::TrustArgs),
     Log(log::LogArgs),
     Show(show::ShowArgs),
-    Key(key::KeyArgs),
     Tour(tour::TourArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Find(find::FindArgs),
+    Digest(digest::DigestArgs),
+    Key(key::KeyArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -86,8 +102,15 @@ impl Command {
             Self::Trust(args) => trust::run(args, session),
             Self::Log(args) => log::run(args, session),
             Self::Show(args) => show::run(args, session),
-            Self::Key(args) => key::run(args, session),
             Self::Tour(args) => tour::run(args, session),
+            Self::Snapshot(args) => snapshot::run(args, session),
+            Self::Restore(args) => restore::run(args, session),
+            Self::Verify(args) => verify::run(args, session),
+            Self::Ls(args) => ls::run(args, session),
+            Self::Cat(args) => cat::run(args, session),
+            Self::Find(args) => find::run(args, session),
+            Self::Digest(args) => digest::run(args, session),
+            Self::Key(args) => key::run(args, session),
             Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),
             Self::Completions(args) => completions::run(args, session),

@@ -22,7 +22,8 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the store and finds its pin; without one nothing is believed.
     pub(super) fn new(session: &Session<'_>) -> Result<Self, CliError> {
-        let location: Location = session.store_location()?.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+        let location: Location =
+            session.store_location()?.parse().map_err(|error| CliError::usage(format!("{error}")))?;
         let store = store::open(&location.url, &session.config.open_options())?;
         let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
         let pin = trust::pin_for(&*store, &location, &trust)?;
@@ -46,5 +47,15 @@ pub(super) fn snapshot_of(record: &Record) -> Result<(String, &Snapshot), CliErr
         (Body::Snapshot(snapshot), Some(name)) => Ok((name, snapshot)),
         _ => Err(CliError::usage(format!("record {} is no snapshot", record.header.seq))
             .next("`snapkit log` lists the snapshots")),
+    }
+}
+
+impl Opened {
+    /// What could not be fetched as it was signed, with the exit code of its class.
+    pub(super) fn refused(error: snapkit::fetch::FetchError) -> CliError {
+        match error.class() {
+            Some(class) => CliError::of_class(error, class),
+            None => error.into(),
+        }
     }
 }

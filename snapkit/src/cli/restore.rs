@@ -160,12 +160,14 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         }
     }
     let xattrs = destinations.iter().all(Destination::has_xattrs);
-    let plan = restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, &session.cancel).map_err(refused)?;
+    let plan =
+        restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, &session.cancel).map_err(refused)?;
     let fetched_bytes = if args.dry_run {
         None
     } else {
         let (progress, reporter) = session.show_progress();
-        let restored = restore::apply(&fetcher, &plan, destinations, &options, &session.cancel, &progress).map_err(refused)?;
+        let restored =
+            restore::apply(&fetcher, &plan, destinations, &options, &session.cancel, &progress).map_err(refused)?;
         drop(reporter);
         Some(restored.fetched_bytes)
     };
@@ -248,8 +250,10 @@ fn layout(args: &RestoreArgs, trees: &[&str], chosen: &BTreeSet<String>) -> Resu
             return Err(CliError::usage(format!("--map {map:?} is not NAME=PATH")));
         };
         if !trees.contains(&tree) || !mapped.insert(tree) {
-            return Err(CliError::usage(format!("--map names the tree {tree:?}, which the snapshot has not, or twice"))
-                .next(format!("its trees: {}", trees.join(", "))));
+            return Err(CliError::usage(format!(
+                "--map names the tree {tree:?}, which the snapshot has not, or twice"
+            ))
+            .next(format!("its trees: {}", trees.join(", "))));
         }
         layout.push((path.into(), vec![(tree.to_owned(), None)]));
     }

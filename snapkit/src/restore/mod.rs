@@ -12,9 +12,9 @@ mod prove;
 mod stage;
 mod target;
 
+pub use crate::config::Proof;
 pub use adapt::{Adapted, Owners};
 pub use plan::{Plan, PlannedTree, Selection, plan};
-pub use crate::config::Proof;
 pub use target::{Destination, apply};
 
 use std::io;

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{Proof, RestoreError};
 use super::plan::PlannedTree;
+use super::{Proof, RestoreError};
 use crate::digest::TreeDigester;
 use crate::entry::{Entry, Kind, printable};
 use crate::scan::inspect::{Contents, inspect_tree, with_content};

@@ -257,7 +257,9 @@ fn write_trees(
     }
     // The packs with the top index chunks and this list are still open, or older ones where nothing was new.
     let mut last: BTreeSet<u32> = pending.iter().map(|tree| tree.index.pack).collect();
-    let listed: Vec<u32> = listed.difference(&last).copied().collect();
+    let mut listed: Vec<u32> = listed.difference(&last).copied().collect();
+    // By name, so that the same packs give the same list whatever numbers they have in this run.
+    listed.sort_unstable_by_key(|pack| sink.packs().get(*pack).id);
     let list = store_pack_list(&listed, sink)?;
     last.extend(list.iter().map(|r| r.pack));
     sink.close()?;
