@@ -15,7 +15,6 @@ use crate::cancel::Cancel;
 use crate::digest::{Digests, TreeDigester, of_state};
 use crate::entry::{
     ChunkList, Entry, Kind, OwnerNames, PackSet, decode_entry_of_any_length, decode_refs, encode_entry_of_any_length,
-    join,
 };
 use crate::fetch::{FetchError, Fetcher};
 use crate::id::ContentHash;
@@ -352,9 +351,4 @@ pub(super) fn chunks_of(
             Ok(all)
         }
     }
-}
-
-/// The path of an entry of a tree below the directory the tree is restored to.
-pub(super) fn below(tree: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.is_empty() { tree.to_vec() } else { join(tree, path) }
 }
