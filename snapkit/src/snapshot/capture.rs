@@ -263,7 +263,7 @@ impl<'a> Walker<'a> {
                 if self.is_due(&known, &seen) {
                     self.differ();
                     let size = known.size();
-                    let expected = Some(known);
+                    let expected = Some(Box::new(known));
                     self.send(Item::ToRead { entry, found, expected }, size);
                     return;
                 }
