@@ -13,11 +13,13 @@ mod slots;
 mod tiles;
 mod walk;
 
+use std::sync::Mutex;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::chain;
 use manifests::digest::Digest;
-use manifests::document::record::{Body, Record, SegmentRef};
+use manifests::document::record::{Body, Record, SegmentRef, Void};
 use manifests::document::root::Root;
 use manifests::refusal::{Class, Refusal};
 
@@ -51,6 +53,14 @@ pub struct Chain<'a> {
     first_root: Option<Bytes>,
     id: Digest,
     now: Timestamp,
+    /// What the last look-up of the head saw beyond it.
+    looked: Mutex<Option<Looked>>,
+}
+
+/// The newest record of a look-up, and the void slots after it.
+struct Looked {
+    newest: Digest,
+    voids: Vec<Void>,
 }
 
 impl<'a> Chain<'a> {
@@ -63,10 +73,19 @@ impl<'a> Chain<'a> {
             Err(error) => return Err(newer_format(store, error.into())),
             Ok(roots) => roots,
         };
-        let mut chain = Chain { store, trust, pin, root: roots.root, first_root: roots.first, id: pin.root, now };
+        let mut chain = Chain {
+            store,
+            trust,
+            pin,
+            root: roots.root,
+            first_root: roots.first,
+            id: pin.root,
+            now,
+            looked: Mutex::default(),
+        };
         chain.id = match trust.mark(&pin.root)? {
             Some(mark) => mark.chain,
-            None => chain.genesis()?.head.chain,
+            None => chain.genesis().map_err(|error| chain.blame(error))?.head.chain,
         };
         Ok(chain)
     }
@@ -112,7 +131,7 @@ impl<'a> Chain<'a> {
     /// # Errors
     /// [`Class::Missing`] for a slot that is not there; what makes a slot void or unacceptable.
     pub fn record(&self, seq: u64) -> Result<Record, ChainError> {
-        self.read_record(seq).map(|newest| newest.record)
+        self.read_record(seq).map(|newest| newest.record).map_err(|error| self.blame(error))
     }
 
     /// As [`Chain::record`], with what the next record needs.
@@ -125,6 +144,23 @@ impl<'a> Chain<'a> {
         };
         let (record, head) = chain::trusted(&envelope, &self.id, seq, &self.root)?;
         Ok(Newest { record, head, envelope })
+    }
+
+    /// Says "another store" where the store has another first root than the pinned one, whatever was noticed first.
+    ///
+    /// A known root is not fetched again, so a store that was replaced shows in what its records are refused for.
+    fn blame(&self, error: ChainError) -> ChainError {
+        let class = error.refusal().map(Refusal::class);
+        if !matches!(class, None | Some(Class::Newer | Class::TooMany | Class::RootPin))
+            && let Ok(Some(found)) = trust::claimed_root(self.store)
+            && found != self.pin.root
+        {
+            let expected = format!("the pinned root sha256:{}", self.pin.root);
+            return Refusal::new(Class::RootPin, "root/1.json", expected, format!("sha256:{found}"))
+                .with_hint("the store was replaced by another; check its address")
+                .into();
+        }
+        error
     }
 
     /// The segments that hold from `newest` on. No request, unless other tools wrote records that leave them as before.
@@ -182,9 +218,9 @@ fn newer_format(store: &dyn Store, error: ChainError) -> ChainError {
     let Some(line) = foreign.then(|| store.get(FORMAT_KEY, LINE_CAP).ok()).flatten() else {
         return error;
     };
-    let line = String::from_utf8_lossy(&line).into_owned();
-    match line.trim_end().strip_prefix("snapkit store, format ") {
-        Some(format) if line != FORMAT_LINE => {
+    let line = String::from_utf8_lossy(&line).lines().next().unwrap_or_default().to_owned();
+    match line.strip_prefix("snapkit store, format ") {
+        Some(format) if line != FORMAT_LINE.trim_end() => {
             let shown: String = format.chars().take(40).flat_map(char::escape_debug).collect();
             Refusal::new(Class::Newer, FORMAT_KEY, "format 0-draft", format!("format {shown}")).into()
         }

@@ -18,7 +18,7 @@ use manifests::document::root::{self, ROOT_CAP, Root};
 use manifests::envelope;
 use manifests::keys::{SecretKey, Signer};
 use manifests::log::{Tile, leaf_hash};
-use manifests::refusal::{Class, Refusal};
+use manifests::refusal::Refusal;
 
 use crate::chain::{CHECKPOINT_KEY, ChainError, FORMAT_KEY, FORMAT_LINE, TOOL, fresh_nonce, slot_key};
 use crate::chunk;
@@ -55,7 +55,15 @@ pub struct Initialised {
 /// Why no chain was made.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// There is something already. Nothing was written.
+    /// There is a chain already, or what is left of one. Nothing was written.
+    #[error("there is a chain in {store} already: it has {key}")]
+    Exists {
+        /// The store.
+        store: String,
+        /// The object that shows it.
+        key: String,
+    },
+    /// What is in the store, or what an earlier run began, is not to be believed.
     #[error("the store cannot be used for a new chain")]
     Refused(#[source] Box<Refusal>),
     /// Keys or the trust directory cannot be written. The store was not touched.
@@ -100,7 +108,7 @@ struct Made {
 /// Makes a chain in an empty store, with new keys for an owner and for this `node`.
 ///
 /// # Errors
-/// [`Class::Target`] for a store that has a chain already.
+/// [`InitError::Exists`] for a store that has a chain already.
 pub fn init(store: &dyn Store, trust: &TrustDir, node: &str, now: Timestamp) -> Result<Initialised, InitError> {
     let url = store.url();
     let there = get(store, ROOT_KEY, ROOT_CAP as u64)?;
@@ -146,11 +154,7 @@ pub fn init(store: &dyn Store, trust: &TrustDir, node: &str, now: Timestamp) -> 
 }
 
 fn taken(url: &str) -> InitError {
-    Refusal::new(Class::Target, ROOT_KEY, format!("no chain in {url}"), "one")
-        .with_hint(
-            "name another place; to read this one, ask its owner for the bootstrap string and run `snapkit trust add`",
-        )
-        .into()
+    InitError::Exists { store: url.to_owned(), key: ROOT_KEY.to_owned() }
 }
 
 /// Refuses a store that lost its root: a new chain over the remains of another would be a mixture of both.
@@ -159,16 +163,7 @@ fn refuse_remains(store: &dyn Store) -> Result<(), InitError> {
         match store.size(&key) {
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(InitError::Store(error)),
-            Ok(_) => {
-                return Err(Refusal::new(
-                    Class::Target,
-                    key,
-                    format!("an empty store at {}", store.url()),
-                    "an object",
-                )
-                .with_hint("name another place; this one has the remains of a store that lost root/1.json")
-                .into());
-            }
+            Ok(_) => return Err(InitError::Exists { store: store.url().to_owned(), key }),
         }
     }
     Ok(())

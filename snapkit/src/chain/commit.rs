@@ -4,6 +4,7 @@
 //! back, and everything that follows (mark, checkpoint, tiles) is only a help for the next reader.
 //! Documented in `docs/format/store.md`, "Commit". Layer: part of `chain`.
 
+use std::sync::PoisonError;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use manifests::keys::Signer;
 use manifests::log::EMPTY;
 use manifests::refusal::{Class, Refusal};
 
+use super::head::Beyond;
 use super::{CHECKPOINT_KEY, Chain, ChainError, Newest, TOOL, slots};
 use crate::store::{Created, StoreError};
 
@@ -65,8 +67,8 @@ enum Slot {
 impl Chain<'_> {
     /// Adds a snapshot after `base`, which is the head that the snapshot was planned on.
     ///
-    /// `segments` are those from this record on; without them, those of `base`. Five requests if nothing is in the
-    /// way, six when the record fills a tile.
+    /// `segments` are those from this record on; without them, those of `base`, and nothing was stored. If nothing is
+    /// in the way: a listing (if something was stored), the create, a listing, and two puts of hints.
     ///
     /// # Errors
     /// Before the create: whatever stops a reader, and a signer that the root does not allow; nothing was written.
@@ -81,14 +83,18 @@ impl Chain<'_> {
         node: &str,
         now: Timestamp,
     ) -> Result<Commit, ChainError> {
-        let before = self.newest_beyond(base, base.seq + 1)?;
-        if let Some(newer) = before.newest {
-            return Ok(Commit::Lost { newer });
-        }
+        // A run that stored nothing comes straight from its look-up of the head; that listing serves for this one too.
+        let looked = if segments.is_none() { self.looked_at(base) } else { None };
+        let mut voids = match looked {
+            Some(voids) => voids,
+            None => match self.newest_beyond(base)? {
+                Beyond { newest: Some(newer), .. } => return Ok(Commit::Lost { newer }),
+                Beyond { voids, .. } => voids,
+            },
+        };
         // The list is written even if it did not change: the head alone is then enough for the next writer.
         let segments = segments.or_else(|| base.segments.clone());
         let body = Body::Snapshot(Box::new(body));
-        let mut voids = before.voids;
         loop {
             let made = self.make(base, &voids, &body, segments.clone(), signer, node, now)?;
             match self.create_slot(&made)? {
@@ -100,6 +106,12 @@ impl Chain<'_> {
                 },
             }
         }
+    }
+
+    /// The void slots after `base`, if the last look-up of this run found it to be the head. It serves one commit.
+    fn looked_at(&self, base: &Head) -> Option<Vec<Void>> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        looked.filter(|looked| looked.newest == base.digest).map(|looked| looked.voids)
     }
 
     /// Makes the record and reads it as any reader will, so that nothing unacceptable is ever created.
@@ -170,14 +182,17 @@ impl Chain<'_> {
             warnings.push(told("cannot remember the new record", &error));
         }
         let Head { seq, digest, time, .. } = made.head;
-        let line = format!("{seq} {digest}\n");
-        if let Err(error) = self.store.put(CHECKPOINT_KEY, line.into()) {
-            warnings.push(told("cannot write the checkpoint; the next snapshot does", &error));
-        }
         let mut added = vec![EMPTY; voids.len()];
         added.push(digest);
-        if let Err(error) = self.write_tiles(base, &added) {
+        let tiles = self.write_tiles(base, &added).unwrap_or_else(|error| {
             warnings.push(told("cannot write the tiles; the next snapshot does", &error));
+            0
+        });
+        // A commit that fills a tile writes two, and leaves the checkpoint to the next: it may lag.
+        if tiles <= 1
+            && let Err(error) = self.store.put(CHECKPOINT_KEY, format!("{seq} {digest}\n").into())
+        {
+            warnings.push(told("cannot write the checkpoint; the next snapshot does", &error));
         }
         Ok(Committed { seq, digest, name: super::name(time, &digest), newest: made, warnings })
     }

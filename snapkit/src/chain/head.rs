@@ -6,6 +6,7 @@
 //! Layer: part of `chain`.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use manifests::chain::{self, Head};
@@ -13,7 +14,7 @@ use manifests::digest::Digest;
 use manifests::document::record::{RECORD_CAP, Record, VOIDS_CAP, Void};
 use manifests::refusal::{Class, Refusal};
 
-use super::{CHECKPOINT_KEY, Chain, ChainError, LINE_CAP, slots};
+use super::{CHECKPOINT_KEY, Chain, ChainError, LINE_CAP, Looked, slots};
 use crate::store::StoreError;
 use crate::trust::{Mark, Minimum, file};
 
@@ -34,8 +35,8 @@ pub struct Newest {
 impl Chain<'_> {
     /// The newest valid record. Raises the mark after all checks.
     ///
-    /// For a chain that did not change: one request with listing. For a reader without a mark: the checkpoint, the
-    /// record it names, and a listing.
+    /// For a chain that did not change: the record that the mark names, and a listing. For a reader without a mark: the
+    /// checkpoint, the record it names, and a listing.
     ///
     /// # Errors
     /// [`Class::Rollback`] if the store shows less than was verified here before or than the pin asks for;
@@ -43,56 +44,62 @@ impl Chain<'_> {
     /// snapkit; [`Class::Missing`] if a valid record lies beyond a missing slot; [`Class::TooMany`] after more than 64
     /// void slots.
     pub fn head(&self) -> Result<Newest, ChainError> {
+        self.find_head().map_err(|error| self.blame(error))
+    }
+
+    fn find_head(&self) -> Result<Newest, ChainError> {
         let mark = self.trust.mark(&self.pin.root)?;
-        let newest = match mark {
+        let (newest, voids) = match mark {
             Some(mark) => self.head_from_mark(&mark)?,
             None => {
                 let base = self.hinted()?;
-                match self.newest_beyond(&base.head, base.head.seq + 1)? {
-                    Beyond { newest: Some(seq), .. } => self.read_record(seq)?,
-                    _ => base,
-                }
+                let beyond = self.newest_beyond(&base.head)?;
+                let newest = beyond.newest.map(|seq| self.read_record(seq)).transpose()?.unwrap_or(base);
+                (newest, beyond.voids)
             }
         };
         if let Some(min) = &self.pin.min {
             self.check_minimum(min, &newest)?;
         }
         self.accept(&newest)?;
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Looked { newest: newest.head.digest, voids });
         Ok(newest)
     }
 
-    fn head_from_mark(&self, mark: &Mark) -> Result<Newest, ChainError> {
-        let cached = self.cached_head(mark);
-        let (base, from) = match cached {
-            Some(base) => (base, mark.seq),
-            None => (self.marked(mark)?, mark.seq + 1),
-        };
-        let beyond = self.newest_beyond(&base.head, from)?;
-        if from == mark.seq && beyond.row_end.is_none() {
-            return Err(rolled_back(mark.seq, &mark.digest, "no such object"));
-        }
-        let Some(seq) = beyond.newest else {
-            return Ok(base);
+    /// The newest record, and the void slots after it.
+    fn head_from_mark(&self, mark: &Mark) -> Result<(Newest, Vec<Void>), ChainError> {
+        let base = self.marked(mark)?;
+        let Beyond { newest, voids } = self.newest_beyond(&base.head)?;
+        let Some(seq) = newest else {
+            return Ok((base, voids));
         };
         if seq - mark.seq > WALK_SLOTS {
             let newest = self.read_record(seq)?;
             if self.proves(&newest.head.log, mark.seq, &mark.digest) {
-                return Ok(newest);
+                return Ok((newest, voids));
             }
         }
-        self.walk_to(base, seq)
+        Ok((self.walk_to(base, seq)?, voids))
     }
 
-    /// The record that the mark names, from the store.
+    /// The record that the mark names. It is always read from the store, which may have been replaced.
     fn marked(&self, mark: &Mark) -> Result<Newest, ChainError> {
         let Some(envelope) = self.read_slot(mark.seq)? else {
             return Err(rolled_back(mark.seq, &mark.digest, "no such object"));
         };
-        let (record, head) = chain::trusted(&envelope, &self.id, mark.seq, &self.root)?;
-        if record.digest != mark.digest {
-            return Err(forked(mark.seq, &mark.digest, &record));
+        match chain::trusted(&envelope, &self.id, mark.seq, &self.root) {
+            Ok((record, _)) if record.digest != mark.digest => Err(forked(mark.seq, &mark.digest, &record)),
+            Ok((record, head)) => Ok(Newest { record, head, envelope }),
+            // The slot was damaged after it was verified: the copy made then is as good, and older snapshots stay
+            // within reach. `verify` names the damage.
+            Err(refusal) => match self.cached_head(mark) {
+                Some(newest) if matches!(self.blame(refusal.clone().into()).refusal(), Some(same) if *same == refusal) => {
+                    Ok(newest)
+                }
+                _ => Err(refusal.into()),
+            },
         }
-        Ok(Newest { record, head, envelope })
     }
 
     /// Where a reader without a mark begins: the record that the checkpoint names, or genesis.
@@ -115,10 +122,10 @@ impl Chain<'_> {
         self.genesis()
     }
 
-    /// Looks for valid records after `base` in the slots from `from` on, which is `base` or the slot after it.
-    pub(super) fn newest_beyond(&self, base: &Head, from: u64) -> Result<Beyond, ChainError> {
-        let slots = self.slots_from(from)?;
+    /// Looks for valid records after `base`. One listing if there are none.
+    pub(super) fn newest_beyond(&self, base: &Head) -> Result<Beyond, ChainError> {
         let after = base.seq + 1;
+        let slots = self.slots_from(after)?;
         let mut newest = None;
         let mut voids = Vec::new();
         for seq in (after..=slots.row_end.unwrap_or(base.seq)).rev() {
@@ -140,13 +147,13 @@ impl Chain<'_> {
         // Slots are filled one by one, so what lies beyond a missing one is foreign, or the row was damaged.
         for seq in slots.beyond.iter().rev().take(VOIDS_CAP) {
             if self.void_at(*seq)?.is_none() {
-                let hole = slots.row_end.map_or(from, |end| end + 1);
+                let hole = slots.row_end.map_or(after, |end| end + 1);
                 let expected = format!("a slot, because there is a record {seq}");
                 return Err(Refusal::new(Class::Missing, slots::key(hole), expected, "no such object").into());
             }
         }
         voids.reverse();
-        Ok(Beyond { row_end: slots.row_end, newest, voids })
+        Ok(Beyond { newest, voids })
     }
 
     /// Why the slot is void; nothing if it holds a record.
@@ -235,9 +242,7 @@ impl Chain<'_> {
 /// What lies after a record.
 #[derive(Debug)]
 pub(super) struct Beyond {
-    /// The last slot of the row.
-    pub(super) row_end: Option<u64>,
-    /// The last valid record in it.
+    /// The last valid record, if there is one.
     pub(super) newest: Option<u64>,
     /// The void slots after that.
     pub(super) voids: Vec<Void>,

@@ -31,11 +31,11 @@ struct Start {
 }
 
 impl Chain<'_> {
-    /// Writes the tiles that the slots `added` after `base` bring, and those found missing on the way.
+    /// Writes the tiles that the slots `added` after `base` bring, and those found missing on the way; gives their number.
     ///
     /// # Errors
     /// Tiles are left as they are then; the next writer makes up for it.
-    pub(super) fn write_tiles(&self, base: &Head, added: &[Digest]) -> Result<(), ChainError> {
+    pub(super) fn write_tiles(&self, base: &Head, added: &[Digest]) -> Result<usize, ChainError> {
         let Start { mut edge, lost, written } = self.edge_of(base)?;
         let mut tiles = lost;
         for data in added {
@@ -44,12 +44,12 @@ impl Chain<'_> {
         let wanted = Tile::added(written, edge.size());
         let partials = edge.partials();
         tiles.extend(partials.into_iter().filter(|(tile, _)| wanted.contains(tile)));
-        for (tile, hashes) in tiles {
-            self.store.put(&tile.path(), edge::bytes_of(&hashes).into())?;
+        for (tile, hashes) in &tiles {
+            self.store.put(&tile.path(), edge::bytes_of(hashes).into())?;
         }
         // Only after all tiles are in the store: a run that stopped before has the older edge, and writes them.
         let _ = file::write(&self.edge_cache(), &edge.to_bytes());
-        Ok(())
+        Ok(tiles.len())
     }
 
     fn edge_cache(&self) -> PathBuf {

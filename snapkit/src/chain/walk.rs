@@ -292,10 +292,12 @@ impl<'a> Walker<'a> {
 
     fn check_format(&mut self) -> Result<(), ChainError> {
         let expected = FORMAT_LINE.trim_end();
+        // Text for people may follow on further lines.
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         let (class, found) = match self.read_line(FORMAT_KEY)? {
             Err((class, found)) => (class, found),
-            Ok(line) if line == FORMAT_LINE => return Ok(()),
-            Ok(line) if line.starts_with("snapkit store, format ") => (Class::Newer, line.trim_end().to_owned()),
+            Ok(text) if first(&text) == expected => return Ok(()),
+            Ok(text) if text.starts_with("snapkit store, format ") => (Class::Newer, first(&text)),
             Ok(_) => (Class::Inconsistent, "other text".to_owned()),
         };
         self.hint_problem(Refusal::new(class, FORMAT_KEY, format!("`{expected}`"), found));

@@ -11,7 +11,9 @@ mod doctor;
 mod exit_code;
 mod explain;
 mod find;
+mod init;
 mod key;
+mod log;
 mod ls;
 mod man;
 mod opened;
@@ -19,10 +21,12 @@ mod output;
 mod progress;
 mod restore;
 mod session;
+mod show;
 mod signals;
 mod snapshot;
 mod store;
 mod tour;
+mod trust;
 mod verify;
 
 use std::path::PathBuf;
@@ -72,6 +76,10 @@ struct GlobalArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
+    Trust(trust::TrustArgs),
+    Log(log::LogArgs),
+    Show(show::ShowArgs),
     Tour(tour::TourArgs),
     Snapshot(snapshot::SnapshotArgs),
     Restore(restore::RestoreArgs),
@@ -90,6 +98,10 @@ enum Command {
 impl Command {
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
+            Self::Init(args) => init::run(args, session),
+            Self::Trust(args) => trust::run(args, session),
+            Self::Log(args) => log::run(args, session),
+            Self::Show(args) => show::run(args, session),
             Self::Tour(args) => tour::run(args, session),
             Self::Snapshot(args) => snapshot::run(args, session),
             Self::Restore(args) => restore::run(args, session),

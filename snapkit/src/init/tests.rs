@@ -1,5 +1,3 @@
-use manifests::refusal::Class;
-
 use super::*;
 use crate::chain::Chain;
 use crate::chain::fixture::{World, at, memory};
@@ -22,14 +20,14 @@ fn a_new_store_is_pinned_and_readable_at_once() {
 fn a_store_with_a_chain_or_its_remains_is_refused_and_untouched() {
     let world = World::new();
     let before = world.list("");
-    let refused = |world: &World| match init(&world.store, &world.trust, "node-b", at(1)) {
-        Err(InitError::Refused(refusal)) => refusal,
+    let found = |world: &World| match init(&world.store, &world.trust, "node-b", at(1)) {
+        Err(InitError::Exists { key, .. }) => key,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refused(&world).class(), Class::Target);
+    assert_eq!(found(&world), "root/1.json");
     assert_eq!(world.list(""), before);
     world.store.delete("root/1.json").unwrap();
-    assert_eq!(refused(&world).object(), "chain/00000000000000000000.json");
+    assert_eq!(found(&world), "chain/00000000000000000000.json");
 }
 
 #[test]
