@@ -353,8 +353,3 @@ pub(super) fn chunks_of(
         }
     }
 }
-
-/// The path of an entry of a tree below the directory the tree is restored to.
-pub(super) fn below(tree: &[u8], path: &[u8]) -> Vec<u8> {
-    if path.is_empty() { tree.to_vec() } else { join(tree, path) }
-}
