@@ -521,8 +521,8 @@ fn build(f: Fields) -> Result<Entry, CodecError> {
         return Err(CodecError::Newer(format!("{name}: type {kind}")));
     }
     let has_content = f.size > 0 || f.content.is_some() || f.chunks.is_some() || !f.holes.is_empty();
-    if kind != 0 && (has_content || f.group.is_some() || f.torn) {
-        return odd("content on what is not a file");
+    if kind != 0 && (has_content || f.torn) || kind == 1 && f.group.is_some() {
+        return odd("content on what is not a file, or a link on a directory");
     }
     if (kind == 2) != f.target.is_some() || matches!(kind, 4 | 5) != f.rdev.is_some() || (kind == 2) == f.mode.is_some()
     {

@@ -252,7 +252,7 @@ impl<'a> Walker<'a> {
     }
 
     fn path(&mut self, mut entry: Entry, found: Found) {
-        if matches!(entry.kind, Kind::File { .. }) && found.stat.st_nlink > 1 {
+        if !matches!(entry.kind, Kind::Directory) && found.stat.st_nlink > 1 {
             let inode = (found.stat.st_dev, found.stat.st_ino);
             entry.group = Some(*self.groups.entry(inode).or_insert_with(|| group_of(&entry.path)));
         }
@@ -318,7 +318,7 @@ impl<'a> Walker<'a> {
     fn is_due(&mut self, known: &Entry, seen: &Seen) -> bool {
         let cycle = self.context.options.reread_cycle.as_secs() as i64;
         // Turns are spread over the second half of the cycle, so that not all files of one day come back on one day.
-        let spread = i64::from(blake3::hash(&known.path).as_bytes()[0]) * cycle / 512;
+        let spread = i64::from(blake3::hash(&known.path).as_bytes()[0]) * (cycle / 512);
         known.size() > 0
             && self.now.saturating_sub(seen.read_at) >= cycle - spread
             && take_turn(known.size(), &mut self.reread_left, self.context.options.reread_bytes)

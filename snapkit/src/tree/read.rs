@@ -1,6 +1,6 @@
 //! Reading a tree: from its top index chunk to the entries, in order and checked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use manifests::refusal::Class;
 
@@ -81,7 +81,8 @@ struct Neighbours {
     before: Option<Vec<u8>>,
     /// Directories from the tree's own down to the last entry's parent, and what blocks the last entry if it is none.
     open: Vec<(Vec<u8>, &'static str)>,
-    first_members: HashSet<[u8; 16]>,
+    /// What the first member of each group is.
+    first_members: HashMap<[u8; 16], u8>,
 }
 
 impl Neighbours {
@@ -107,8 +108,8 @@ impl Neighbours {
         self.open.push((entry.path.clone(), entry.kind.word()));
         if let Some(group) = entry.group {
             if !entry.links_back() {
-                self.first_members.insert(group);
-            } else if !self.first_members.contains(&group) {
+                self.first_members.insert(group, entry.kind.code());
+            } else if self.first_members.get(&group) != Some(&entry.kind.code()) {
                 return Err(TreeError::Group { path: path() });
             }
         }
@@ -248,6 +249,7 @@ mod tests {
     use super::*;
     use crate::id::{ChunkId, PackId};
     use crate::pack::PackInfo;
+    use std::collections::HashSet;
     use std::sync::{Mutex, MutexGuard};
 
     /// Chunks in memory, one pack each time it is closed.
