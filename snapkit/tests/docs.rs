@@ -83,6 +83,9 @@ fn links_between_pages_lead_somewhere() {
     }
 }
 
+/// Bytes of formats that begin like a command.
+const BYTES: [&str; 2] = ["snapkit gear table 0", "snapkit store, format"];
+
 /// The commands that a page shows: lines of fenced blocks, and code in the text.
 fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -91,8 +94,8 @@ fn commands(text: &str) -> Vec<String> {
             0 => part.split('`').skip(1).step_by(2).collect(),
             _ => part.lines().map(|line| line.trim_start_matches("$ ")).collect(),
         };
-        // `snapkit store, format 0-draft` is the first line of a store, and no command.
-        let is_command = |code: &&str| code.starts_with("snapkit ") && !code.starts_with("snapkit store,");
+        let is_command =
+            |code: &&str| code.starts_with("snapkit ") && !BYTES.iter().any(|bytes| code.starts_with(bytes));
         let starts = |code: &&str| is_command(code) || code.contains("--bin snapkit -- ");
         found.extend(codes.into_iter().filter(starts).map(|code| code.split(" #").next().unwrap().to_owned()));
     }
