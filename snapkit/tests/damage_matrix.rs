@@ -128,8 +128,8 @@ impl Sample {
                     assert!(findings.iter().any(named), "{why}: {who} found {findings:#?}");
                 }
                 Err(refused) => {
-                    let told = snapkit_told(&refused);
-                    assert!(told.contains(key) || told.contains(&record), "{why}: {who} was told {told}");
+                    let line = told(&refused);
+                    assert!(line.contains(key) || line.contains(&record), "{why}: {who} was told {line}");
                 }
             }
         }
@@ -173,7 +173,7 @@ fn keys(world: &World, prefix: &str) -> Vec<String> {
 }
 
 /// An error with all its causes.
-fn snapkit_told(error: &dyn std::error::Error) -> String {
+fn told(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(|e| e.to_string()).collect::<Vec<_>>().join(": ")
 }
 
@@ -356,4 +356,30 @@ fn a_damaged_checkpoint_is_named_and_heals() {
 fn a_damaged_format_line_is_named_and_heals() {
     // Stores of one format have the same line, so there is no other to swap it with, and text for people may follow it.
     hints("format", &[Damage::Delete, Damage::Truncate, Damage::FlipBit, Damage::ReplaceByEmpty]);
+}
+
+#[test]
+fn after_the_newest_record_was_damaged_its_own_machine_goes_on_and_after_it_was_deleted_refuses() {
+    let sample = sample();
+    for damage in DAMAGES {
+        let damaged = sample.damaged(&slot(3), &Other::Foreign(slot(3)), damage);
+        let world = &damaged.world;
+        world.write("small", "after the damage");
+        let (node, store) = (world.node(), world.store());
+        match node.snapshot(&store, &world.state()) {
+            // The machine has the record, so the next one follows from it, and the slot is one that was damaged.
+            Ok(done) => {
+                assert_ne!(damage, Damage::Delete);
+                assert_eq!(done.committed.seq, 4, "{damage:?}");
+                assert_eq!(world.restored(&world.stranger(), &store, 4).unwrap(), full_digest(&world.state()));
+                damaged.expect_named(&slot(3), &format!("{damage:?} of the newest record"));
+            }
+            // A slot that can be created again would make another chain of it.
+            Err(error) => {
+                assert_eq!(damage, Damage::Delete, "{}", told(&error));
+                assert!(told(&error).contains("E_ROLLBACK"), "{}", told(&error));
+                assert!(!world.path("store").join(slot(3)).exists());
+            }
+        }
+    }
 }
