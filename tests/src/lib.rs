@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod attack;
 pub mod binary;
 pub mod compare;
 pub mod every_kind;

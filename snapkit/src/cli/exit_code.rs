@@ -55,6 +55,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub(super) struct CliError {
     exit: Exit,
+    /// The class of an error that holds no refusal itself.
+    class: Option<Class>,
     error: Box<dyn Error + Send + Sync>,
     next: Option<String>,
 }
@@ -92,7 +94,7 @@ impl Error for Context {
 impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     fn from(error: E) -> Self {
         let (exit, next) = classify(&error);
-        Self { exit, error: Box::new(error), next }
+        Self { exit, class: None, error: Box::new(error), next }
     }
 }
 
@@ -130,7 +132,7 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
 
 impl CliError {
     fn of_sentence(exit: u8, sentence: impl Into<String>) -> Self {
-        Self { exit: Exit(exit), error: sentence.into().into(), next: None }
+        Self { exit: Exit(exit), class: None, error: sentence.into().into(), next: None }
     }
 
     /// The command line or the configuration is wrong.
@@ -150,7 +152,8 @@ impl CliError {
 
     /// Refused with a class that the error itself does not hold.
     pub(super) fn of_class(error: impl Error + Send + Sync + 'static, class: Class) -> Self {
-        Self::from(error).with_exit(Exit(class.exit_code())).next(class.remedy())
+        let error = Self::from(error).with_exit(Exit(class.exit_code())).next(class.remedy());
+        Self { class: Some(class), ..error }
     }
 
     /// Puts a sentence before this error; the error becomes its cause.
@@ -174,7 +177,12 @@ impl CliError {
             return Exit::BROKEN_PIPE;
         }
         let mut sentences = chain(&*self.error).map(sentence);
-        let error = sentences.next().unwrap_or_default();
+        let mut error = sentences.next().unwrap_or_default();
+        let class = self.refusal().map(Refusal::class).or(self.class);
+        if let Some(class) = self.class {
+            // As with a refusal, the message ends with the name of the class.
+            error = format!("{error} ({class})");
+        }
         // Some libraries repeat their cause in their own message; it is said once.
         let mut said = error.clone();
         let mut causes = Vec::new();
@@ -188,7 +196,7 @@ impl CliError {
             out.problem_json(&Problem {
                 schema: "snapkit.error/1",
                 exit_code: self.exit.code(),
-                class: self.refusal().map(|refusal| refusal.class().name()),
+                class: class.map(Class::name),
                 error,
                 causes,
                 next: self.next.clone(),

@@ -148,7 +148,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         },
         devices: args.devices,
         proof: proof(args, session),
-        fetchers: if opened.store.url().starts_with("file:") { 2 } else { 8 },
+        fetchers: if opened.store.url().starts_with('/') { 2 } else { 8 },
     };
     let fetcher = Fetcher::new(&*opened.store);
     let scratch = opened.cache().join("scratch");
@@ -202,13 +202,10 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
 
 /// A restore that was refused has the exit code of its class; a choice that matches nothing is the answer no.
 fn refused(error: restore::RestoreError) -> CliError {
-    let no = matches!(error, restore::RestoreError::NothingSelected);
-    let class = error.class();
-    let failed = CliError::from(error);
-    match class {
-        Some(class) => failed.with_exit(Exit::of_code(class.exit_code())).next(class.remedy()),
-        None if no => failed.with_exit(Exit::NO),
-        None => failed,
+    match error.class() {
+        Some(class) => CliError::of_class(error, class),
+        None if matches!(error, restore::RestoreError::NothingSelected) => CliError::from(error).with_exit(Exit::NO),
+        None => error.into(),
     }
 }
 

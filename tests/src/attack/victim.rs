@@ -1,0 +1,186 @@
+//! The victim: a machine that pinned a chain, and what must hold whenever it refuses something.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use manifests::refusal::Class;
+use serde_json::Value;
+
+use super::Forge;
+use crate::{Machine, Run};
+
+/// Every command that reads a chain, with arguments that succeed on the honest one.
+pub struct Everything;
+
+impl Everything {
+    /// Commands that read nothing but records.
+    pub const RECORDS: &'static [&'static [&'static str]] =
+        &[&["log"], &["show", "latest"], &["digest", "latest"], &["verify"], &["verify", "--explain"]];
+    /// Commands that read a whole tree.
+    pub const TREES: &'static [&'static [&'static str]] = &[
+        &["ls", "latest"],
+        &["find", "*"],
+        &["restore", "latest", "missing"],
+        &["restore", "latest", "empty"],
+        &["restore", "latest", "missing", "--dry-run"],
+    ];
+    /// One that reads a file, which has to be named.
+    pub const CAT: &'static [&'static str] = &["cat", "latest", "file"];
+}
+
+/// A machine with a pin, whose working directory has an empty directory `empty` and something precious.
+pub struct Victim {
+    /// The machine.
+    pub machine: Machine,
+    store: String,
+}
+
+/// What is in a directory: for each path its inode, its mode, and its bytes or the target of the link.
+type Contents = BTreeMap<PathBuf, (u64, u32, Vec<u8>)>;
+
+impl Victim {
+    /// A machine that has pinned the chain of a forge as it is now.
+    pub fn of(forge: &Forge) -> Self {
+        let victim = Self::without_pin(forge);
+        victim.machine.ok(&["trust", "add", &forge.bootstrap]);
+        victim
+    }
+
+    /// A machine that knows nothing of the chain.
+    pub fn without_pin(forge: &Forge) -> Self {
+        let machine = Machine::new();
+        fs::create_dir(machine.path("empty")).unwrap();
+        machine.write("outside/precious", "precious\n");
+        Self { machine, store: forge.machine.arg("store") }
+    }
+
+    /// Runs a command on the store, with its answer as JSON.
+    pub fn run(&self, command: &[&str]) -> Run {
+        let mut args = vec!["--store", &self.store, "--json"];
+        args.extend(command);
+        self.machine.run(&args)
+    }
+
+    /// Expects that a command ends well.
+    #[track_caller]
+    pub fn accepts(&self, command: &[&str]) -> Run {
+        self.run(command).expect(0)
+    }
+
+    /// Expects that a command refuses with this class, names the object, and leaves everything as it was.
+    #[track_caller]
+    pub fn refuses(&self, command: &[&str], class: Class, object: &str) {
+        let before = self.everything();
+        let run = self.run(command).expect(class.exit_code().into());
+        let line = run.stderr.lines().find(|line| line.starts_with(r#"{"schema":"snapkit.error/1""#));
+        let error: Value = serde_json::from_str(line.expect("an error object on stderr")).unwrap();
+        assert_eq!(error["class"], class.name(), "class of {command:?}: {error}");
+        assert_eq!(error["exit_code"], class.exit_code(), "{command:?}: {error}");
+        assert!(!error["next"].is_null(), "{command:?} says what to do: {error}");
+        let text = format!("{} {}", error["error"], error["causes"]);
+        assert!(text.contains(object), "{command:?} does not name {object:?}: {error}");
+        assert!(run.stdout.is_empty() || command[0] == "ls", "{command:?} gave a result: {}", run.text());
+        same(&before, &self.everything(), command);
+    }
+
+    /// Expects that every command that reads a chain refuses, with or without a memory of it.
+    #[track_caller]
+    pub fn every_command_refuses(&self, class: Class, object: &str) {
+        for command in Everything::RECORDS.iter().chain(Everything::TREES).chain([&Everything::CAT]) {
+            self.refuses(command, class, object);
+        }
+    }
+
+    /// Expects that records are read as ever, and that whatever reads the trees refuses.
+    #[track_caller]
+    pub fn every_tree_command_refuses(&self, class: Class, object: &str) {
+        self.records_are_accepted();
+        for command in Everything::TREES {
+            self.refuses(command, class, object);
+        }
+        self.verify_finds(class);
+    }
+
+    /// Expects that a record is valid by itself: log, show and digest say what it says.
+    #[track_caller]
+    pub fn records_are_accepted(&self) {
+        for command in [&["log"][..], &["show", "latest"], &["digest", "latest"]] {
+            self.accepts(command);
+        }
+    }
+
+    /// Expects that reading everything finds this, and that "newer" alone is never called damage.
+    #[track_caller]
+    pub fn verify_finds(&self, class: Class) {
+        let before = self.everything();
+        let code = if class == Class::Newer { class.exit_code() } else { 1 };
+        let run = self.run(&["verify", "--data"]).expect(code.into());
+        let report = run.json("snapkit.verify/1");
+        let findings = report["findings"].as_array().unwrap();
+        let classes: Vec<&str> = findings.iter().map(|finding| finding["class"].as_str().unwrap()).collect();
+        assert!(classes.contains(&class.name()), "verify names {class}: {report}");
+        same(&before, &self.everything(), &["verify", "--data"]);
+    }
+
+    /// Expects that the whole chain is as it should be, all data read.
+    #[track_caller]
+    pub fn verify_is_clean(&self) -> Value {
+        let report = self.accepts(&["verify", "--data"]).json("snapkit.verify/1");
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{report}");
+        report
+    }
+
+    /// Restores the newest snapshot and gives the directory.
+    #[track_caller]
+    pub fn restores(&self, snapshot: &str) -> PathBuf {
+        let name = format!("restored-{snapshot}");
+        let _ = fs::remove_dir_all(self.machine.path(&name));
+        self.accepts(&["restore", snapshot, &name]);
+        self.machine.path(name)
+    }
+
+    /// The number of the newest snapshot that this machine sees.
+    #[track_caller]
+    pub fn newest(&self) -> u64 {
+        self.accepts(&["show", "latest"]).json("snapkit.show/1")["seq"].as_u64().unwrap()
+    }
+
+    fn everything(&self) -> (Contents, Contents) {
+        (contents(&self.machine.path("")), contents(&self.machine.home().join("trust")))
+    }
+}
+
+#[track_caller]
+fn same(before: &(Contents, Contents), after: &(Contents, Contents), command: &[&str]) {
+    for (what, before, after) in [("target", &before.0, &after.0), ("trust", &before.1, &after.1)] {
+        let paths = |all: &Contents| all.keys().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(paths(before), paths(after), "{what}: {command:?} made or removed something");
+        for (path, old) in before {
+            assert!(*old == after[path], "{what}: {command:?} changed {}", path.display());
+        }
+    }
+}
+
+fn contents(directory: &Path) -> Contents {
+    if !directory.exists() {
+        return Contents::new();
+    }
+    walkdir::WalkDir::new(directory)
+        .into_iter()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            let bytes = match entry.file_type() {
+                kind if kind.is_file() => fs::read(entry.path()).unwrap(),
+                kind if kind.is_symlink() => {
+                    let target = fs::read_link(entry.path()).unwrap();
+                    target.into_os_string().into_encoded_bytes()
+                }
+                _ => Vec::new(),
+            };
+            (entry.into_path(), (metadata.ino(), metadata.mode(), bytes))
+        })
+        .collect()
+}
