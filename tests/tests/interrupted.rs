@@ -86,3 +86,39 @@ fn two_writers_at_once_commit_one_snapshot_each_or_say_so() {
     assert_eq!(log["snapshots"].as_array().unwrap().len(), committed);
     machine.ok(&["verify", "--store", "store", "--data"]);
 }
+
+/// The bytes of all packs in a store, perhaps while it grows: staged files come and go.
+fn stored_bytes(machine: &Machine, store: &str) -> u64 {
+    walkdir::WalkDir::new(machine.path(store).join("packs"))
+        .into_iter()
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.file_type().is_file() && !entry.file_name().to_string_lossy().contains('#'))
+        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+        .sum()
+}
+
+#[test]
+fn a_first_snapshot_killed_at_nine_tenths_uploads_less_than_15_percent_when_run_again() {
+    let machine = much_data();
+    // What the whole state comes to, stored once.
+    machine.ok(&["init", "other"]);
+    machine.ok(&["snapshot", "--store", "other", "tree"]);
+    let whole = stored_bytes(&machine, "other");
+    let mut command = machine.command(&["snapshot", "--store", "store", "tree"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while stored_bytes(&machine, "store") * 10 < whole * 9 && child.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+    assert!(!child.wait().unwrap().success(), "it was killed before its end");
+    let log = machine.ok(&["log", "--store", "store", "--json"]).json("snapkit.log/1");
+    assert_eq!(log["snapshots"].as_array().unwrap().len(), 0);
+    let before = stored_bytes(&machine, "store");
+    assert!(before * 10 >= whole * 9, "{before} of {whole} bytes were stored");
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    let uploaded = stored_bytes(&machine, "store") - before;
+    println!("{before} of {whole} bytes were stored when it was killed, {uploaded} when it was run again");
+    assert!(uploaded * 100 < whole * 15, "{uploaded} of {whole} bytes were uploaded again");
+    machine.ok(&["restore", "--store", "store", "latest", "back"]);
+    same_tree(&machine.path("tree"), &machine.path("back"));
+}

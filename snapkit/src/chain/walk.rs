@@ -10,6 +10,7 @@ use bytes::Bytes;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
 use manifests::document::record::{Body, Record, Void};
+use manifests::document::root::ROOT_CAP;
 use manifests::log::{EMPTY, TILE_WIDTH, Tile};
 use manifests::refusal::{Class, Refusal};
 
@@ -140,6 +141,7 @@ impl<'a> Walker<'a> {
             tiled: u64::MAX,
         };
         walker.check_format()?;
+        walker.check_roots()?;
         walker.read_checkpoint()?;
         Ok(walker)
     }
@@ -308,6 +310,29 @@ impl<'a> Walker<'a> {
             Ok(_) => (Class::Inconsistent, "other text".to_owned()),
         };
         self.hint_problem(Refusal::new(class, FORMAT_KEY, format!("`{expected}`"), found));
+        Ok(())
+    }
+
+    /// The roots were verified when they were first seen, and this machine has them; others still need the store's.
+    fn check_roots(&mut self) -> Result<(), ChainError> {
+        let Chain { store, trust, pin, root, .. } = self.chain;
+        for version in 1..=root.version() {
+            let Some(kept) = trust.read_root(&pin.root, version)? else {
+                continue;
+            };
+            let key = format!("root/{version}.json");
+            let (class, found) = match store.get(&key, ROOT_CAP as u64) {
+                Ok(bytes) if bytes == kept => continue,
+                Ok(_) => (Class::Hash, "other bytes"),
+                Err(StoreError::Missing { .. }) => (Class::Missing, "no such object"),
+                Err(StoreError::TooBig { .. }) => (Class::TooBig, "more"),
+                Err(error) => return Err(error.into()),
+            };
+            let copy = trust.root_file(&pin.root, version);
+            let refusal = Refusal::new(class, key, "the root that was verified before", found)
+                .with_hint(format!("new machines cannot begin without it; put back {}", copy.display()));
+            self.walk.problems.push(Problem::of_record(refusal));
+        }
         Ok(())
     }
 

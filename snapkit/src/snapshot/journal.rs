@@ -1,6 +1,6 @@
-//! The journal of an interrupted run: which packs it had stored, and which chunks lie in them.
+//! The journal of an interrupted run: which packs it stored, and which chunks lie in them.
 //!
-//! One small segment per pack, written after the pack. The next run reuses them if the store still has the packs; a
+//! One small segment per pack, written before the pack. The next run reuses those whose packs the store has; a
 //! committed run deletes them. Private to this machine; losing it costs time.
 
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ impl Journal {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Remembers a pack that was stored.
+    /// Remembers a pack that is about to be stored.
     ///
     /// # Errors
     /// When it cannot be written.

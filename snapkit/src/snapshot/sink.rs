@@ -318,12 +318,13 @@ fn pack_in_order(packed: &Receiver<Packed>, closed: &Sender<(Closing, PackInfo, 
 
 fn upload(closed: &Receiver<(Closing, PackInfo, Bytes)>, state: &SinkState, store: &dyn Store, journal: &Journal) {
     for (closing, info, bytes) in closed {
-        if let Err(error) = store.put(&info.id.key(), bytes) {
-            return state.fail(SnapshotError::Store(error));
-        }
-        // The journal comes after the pack: it names only what is there.
+        // The journal comes before the pack, so that a run killed in between loses nothing: the next run believes the
+        // journal only where it lists the pack.
         if let Err(error) = journal.record(&info, &closing.rows) {
             return state.fail(SnapshotError::LocalTable(error));
+        }
+        if let Err(error) = store.put(&info.id.key(), bytes) {
+            return state.fail(SnapshotError::Store(error));
         }
         state.landed(&closing, info);
     }

@@ -134,7 +134,7 @@ impl TrustDir {
     }
 
     /// The bytes of a root that was verified here.
-    pub(super) fn read_root(&self, root: &Digest, version: u64) -> Result<Option<Vec<u8>>, TrustError> {
+    pub(crate) fn read_root(&self, root: &Digest, version: u64) -> Result<Option<Vec<u8>>, TrustError> {
         let path = self.root_file(root, version);
         file::read(&path, ROOT_CAP).map_err(|source| TrustError::Read { path, source })
     }
@@ -153,7 +153,7 @@ impl TrustDir {
     }
 
     /// The file of a verified root.
-    pub(super) fn root_file(&self, root: &Digest, version: u64) -> PathBuf {
+    pub(crate) fn root_file(&self, root: &Digest, version: u64) -> PathBuf {
         self.of(root).join("root").join(format!("{version}.json"))
     }
 

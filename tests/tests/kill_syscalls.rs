@@ -1,0 +1,222 @@
+//! The kill matrix of system calls: a command is killed before each call that changes something on disk, one run each.
+//!
+//! The tracer is `tests/tools/stop_before.c`; it is built here with `cc`, which building snapkit needs anyhow.
+
+#![allow(clippy::unwrap_used)]
+
+mod after;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use after::{Noted, copy, digest, expect_restores, note_what_landed, snapshot};
+use snapkit_tests::compare::same_tree;
+use snapkit_tests::{Machine, Run, every_kind};
+
+const KILLED: i32 = 128 + 9;
+
+/// The tracer, built once.
+fn tracer() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/stop_before.c");
+        let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stop_before-{}", std::process::id()));
+        let status = Command::new("cc").arg("-O1").arg("-o").arg(&binary).arg(source).status();
+        assert!(status.expect("cc is installed").success());
+        binary
+    })
+}
+
+/// Runs a command and kills it before its call number `stop`. Gives how it ended and the calls it made.
+fn stopped(machine: &Machine, args: &[&str], stop: usize) -> (Run, Vec<String>) {
+    let list = machine.path("calls");
+    let own = machine.command(args);
+    let mut command = Command::new(tracer());
+    command
+        .arg(stop.to_string())
+        .arg(&list)
+        .arg(own.get_program())
+        .args(own.get_args())
+        .current_dir(machine.path(""))
+        .env_clear()
+        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::of(command);
+    let calls = fs::read_to_string(&list).unwrap().lines().map(str::to_owned).collect();
+    (run, calls)
+}
+
+/// Kills a command before each of its calls, from a machine that `prepare` brings into the same state each time, until
+/// it comes to its end; `check` is given whether it did.
+fn every_call(machine: &Machine, args: &[&str], prepare: impl Fn(), mut check: impl FnMut(bool)) {
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    for stop in 1.. {
+        prepare();
+        let (run, calls) = stopped(machine, args, stop);
+        if run.code == KILLED {
+            assert_eq!(calls.len(), stop, "killed at the call it should be");
+            *seen.entry(calls[stop - 1].clone()).or_default() += 1;
+        } else {
+            run.expect(0);
+        }
+        let ended = calls.len() < stop;
+        println!("stopped before call {stop}, {}", calls.last().unwrap());
+        check(ended);
+        if ended {
+            break;
+        }
+    }
+    println!("{args:?} was killed before {seen:?}");
+    assert!(seen.values().sum::<u64>() > 10, "the command does more than that: {seen:?}");
+}
+
+fn write_tree(machine: &Machine) {
+    machine.write("tree/large", every_kind::noise(300_000, 3));
+    machine.write("tree/sub/small", "small");
+    machine.write("tree/empty", "");
+}
+
+/// Brings keys, trust, caches and the store back to what `saved` has; the tree stays, so that scan caches do too.
+fn bring_back(machine: &Machine, saved: &Path) {
+    copy(&saved.join("home"), &machine.home());
+    copy(&saved.join("cache"), &machine.cache());
+    copy(&saved.join("store"), &machine.path("store"));
+}
+
+fn save(machine: &Machine) -> PathBuf {
+    let saved = machine.path("saved");
+    fs::create_dir(&saved).unwrap();
+    copy(&machine.home(), &saved.join("home"));
+    fs::create_dir_all(machine.cache()).unwrap();
+    copy(&machine.cache(), &saved.join("cache"));
+    copy(&machine.path("store"), &saved.join("store"));
+    saved
+}
+
+/// Kills `snapkit snapshot` before each call, and looks at what it left.
+fn kill_snapshots(machine: &Machine, noted: &Noted) {
+    let saved = save(machine);
+    let state = digest(machine, "tree");
+    let mut landed = 0;
+    let mut left_out = 0;
+    every_call(
+        machine,
+        &["snapshot", "--store", "store", "tree"],
+        || bring_back(machine, &saved),
+        |ended| {
+            let mut noted = noted.clone();
+            machine.ok(&["verify", "--store", "store", "--data"]);
+            let committed = note_what_landed(machine, &mut noted, &state);
+            assert!(committed || !ended);
+            if committed {
+                landed += 1
+            } else {
+                left_out += 1
+            }
+            for seq in noted.keys() {
+                expect_restores(machine, &noted, *seq);
+            }
+            // The next run needs no repair.
+            snapshot(machine, &mut noted);
+            let newest = *noted.keys().last().unwrap();
+            expect_restores(machine, &noted, newest);
+            machine.ok(&["verify", "--store", "store", "--data"]);
+        },
+    );
+    assert!(landed > 1 && left_out > 1, "killed on both sides of the commit: {landed} and {left_out}");
+}
+
+#[test]
+fn a_first_snapshot_killed_before_any_call_leaves_all_or_nothing() {
+    let machine = Machine::new();
+    write_tree(&machine);
+    machine.ok(&["init", "store"]);
+    kill_snapshots(&machine, &Noted::new());
+}
+
+#[test]
+fn a_later_snapshot_killed_before_any_call_leaves_all_or_nothing() {
+    let machine = Machine::new();
+    write_tree(&machine);
+    machine.ok(&["init", "store"]);
+    let mut noted = Noted::new();
+    snapshot(&machine, &mut noted);
+    machine.write("tree/sub/small", "changed");
+    machine.write("tree/new", every_kind::noise(20_000, 4));
+    kill_snapshots(&machine, &noted);
+}
+
+#[test]
+fn an_init_killed_before_any_call_is_completed_by_the_next() {
+    let machine = Machine::new();
+    write_tree(&machine);
+    let clear = || {
+        for directory in [machine.home(), machine.cache(), machine.path("store")] {
+            let _ = fs::remove_dir_all(directory);
+        }
+    };
+    every_call(&machine, &["init", "store"], clear, |ended| {
+        let again = machine.run(&["init", "store"]);
+        if ended || again.code != 0 {
+            // It was complete already, and this machine trusts it.
+            again.stderr_names("there is a chain");
+        }
+        let keys = fs::read_dir(machine.home().join("keys")).unwrap().count();
+        assert!(keys >= 1);
+        let mut noted = Noted::new();
+        snapshot(&machine, &mut noted);
+        machine.ok(&["verify", "--store", "store", "--data"]);
+        expect_restores(&machine, &noted, 1);
+    });
+}
+
+/// Kills `snapkit restore` before each call; `prepare` makes the target as it is before.
+fn kill_restores(machine: &Machine, prepare: impl Fn(&Path)) {
+    let target = machine.path("back");
+    let was_there = {
+        prepare(&target);
+        target.exists()
+    };
+    every_call(
+        machine,
+        &["restore", "--store", "store", "latest", "back"],
+        || {
+            let _ = fs::remove_dir_all(&target);
+            prepare(&target);
+        },
+        |ended| {
+            let entries = fs::read_dir(&target).map(Iterator::count).ok();
+            match entries {
+                None => assert!(!was_there && !ended, "the target was there before"),
+                Some(0) => assert!(was_there && !ended, "the target was not there before"),
+                Some(_) => same_tree(&machine.path("tree"), &target),
+            }
+            if entries.unwrap_or(0) == 0 {
+                machine.ok(&["restore", "--store", "store", "latest", "back"]);
+                same_tree(&machine.path("tree"), &target);
+            }
+        },
+    );
+}
+
+fn with_snapshot() -> Machine {
+    let machine = Machine::new();
+    write_tree(&machine);
+    fs::hard_link(machine.path("tree/large"), machine.path("tree/sub/linked")).unwrap();
+    std::os::unix::fs::symlink("large", machine.path("tree/link")).unwrap();
+    machine.ok(&["init", "store"]);
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    machine
+}
+
+#[test]
+fn a_restore_killed_before_any_call_leaves_the_target_missing_or_whole() {
+    kill_restores(&with_snapshot(), |_| {});
+}
+
+#[test]
+fn a_restore_to_an_empty_directory_killed_before_any_call_leaves_it_empty_or_whole() {
+    kill_restores(&with_snapshot(), |target| fs::create_dir(target).unwrap());
+}
