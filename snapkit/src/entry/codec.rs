@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
-use super::{ChunkList, ChunkRef, Entry, Extent, Kind, MAX_ENTRY_BYTES, MAX_INLINE, OwnerNames, PackSet, Xattrs, path};
+use super::{
+    ChunkList, ChunkRef, Entry, Extent, Kind, MAX_ENTRY_BYTES, MAX_INLINE, MAX_TREE_CHUNK_BYTES, OwnerNames, PackSet,
+    Xattrs, path,
+};
 use crate::id::{ChunkId, ContentHash, PackId};
 use crate::pack::PackInfo;
 
@@ -340,6 +343,14 @@ fn decode_ref(d: &mut Decoder<'_>, packs: &Packs<'_>, content: Option<&ContentHa
     Ok(ChunkRef { chunk, bytes, pack, frame, offset })
 }
 
+/// A decoder of a leaf, index chunk or chunk list.
+fn decoder(bytes: &[u8]) -> Result<Decoder<'_>, CodecError> {
+    if bytes.len() > MAX_TREE_CHUNK_BYTES {
+        return malformed(format!("a chunk of {} bytes, at most {MAX_TREE_CHUNK_BYTES} are due", bytes.len()));
+    }
+    Ok(Decoder::new(bytes))
+}
+
 /// Adds the packs of a header to `packs` and gives their indexes by position.
 fn adopt(header: &Header, packs: &mut PackSet) -> Vec<u32> {
     header.packs.iter().map(|pack| packs.index(*pack)).collect()
@@ -355,7 +366,7 @@ pub fn decode_leaf(
     names: &mut OwnerNames,
     mut visit: impl FnMut(Entry),
 ) -> Result<(), CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let mut header = decode_header(&mut d)?;
     if header.level != 0 {
         return malformed(format!("an index of level {} where a leaf is due", header.level));
@@ -380,7 +391,7 @@ pub fn decode_leaf(
 /// # Errors
 /// [`CodecError`].
 pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) -> Result<(u32, Vec<Child>), CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let header = decode_header(&mut d)?;
     if header.level == 0 || header.level > 4 || level.is_some_and(|level| level != header.level) {
         return malformed(format!("an index of level {} where {level:?} is due", header.level));
@@ -409,7 +420,7 @@ pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) ->
 /// # Errors
 /// [`CodecError`].
 pub fn decode_refs(bytes: &[u8], packs: &mut PackSet) -> Result<Vec<ChunkRef>, CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let header = decode_header(&mut d)?;
     if header.level != 0 {
         return malformed("an index where a chunk list is due");
