@@ -30,7 +30,7 @@ pub struct Report {
     pub body: manifests::document::snapshot::Snapshot,
     /// Paths that were not captured as they should be.
     pub problems: Vec<snapshot::Problem>,
-    /// Whether anything differs from what the scan cache had.
+    /// Whether the state differs from that of the newest snapshot.
     pub changed: bool,
     /// Packs and segments written.
     pub new_objects: u64,

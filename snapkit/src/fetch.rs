@@ -110,11 +110,14 @@ impl<K: PartialEq + Copy, V: Clone> Kept<K, V> {
     }
 }
 
+/// A frame: its pack and its index there.
+type FramePlace = (PackId, u32);
+
 /// Reads packs of one store. Shared by threads.
 pub struct Fetcher<'a> {
     store: &'a dyn Store,
     packs: Mutex<Kept<PackId, Arc<OpenPack>>>,
-    frames: Mutex<Kept<(PackId, u32), Arc<Vec<u8>>>>,
+    frames: Mutex<Kept<FramePlace, Arc<Vec<u8>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -59,7 +59,11 @@ mod tests {
     #[test]
     fn results_come_in_the_order_of_the_items() {
         let mut seen = Vec::new();
-        map_in_order::<_, _, _, ()>(3, 0..1000, || (), |(), i| i * 2, |r| Ok(seen.push(r))).unwrap();
+        let take = |r| -> Result<(), ()> {
+            seen.push(r);
+            Ok(())
+        };
+        map_in_order(3, 0..1000, || (), |(), i| i * 2, take).unwrap();
         assert!(seen.iter().copied().eq((0..1000).map(|i| i * 2)));
     }
 

@@ -215,7 +215,10 @@ impl Segment {
     pub fn check_rows(&self) -> Result<(), SegmentError> {
         let mut before: Option<ChunkId> = None;
         for (i, row) in self.scan().enumerate() {
-            let row = row?;
+            let row = row.map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => SegmentError::Damaged(format!("row {i} fails its check")),
+                _ => SegmentError::Read(error),
+            })?;
             let in_bucket = {
                 let b = bucket(&row.chunk, self.fan_bits) as usize;
                 (self.fan[b] as usize..self.fan[b + 1] as usize).contains(&i)
@@ -383,7 +386,7 @@ mod tests {
         let at = segment.rows_at + 7 * ROW_BYTES as u64 + 36;
         file.write_all_at(&[0xff], at).unwrap();
         assert_eq!(segment.find(chunk).unwrap(), None);
-        assert!(segment.check_rows().is_err());
+        assert!(matches!(segment.check_rows(), Err(SegmentError::Damaged(_))));
     }
 
     #[test]

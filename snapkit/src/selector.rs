@@ -279,6 +279,7 @@ fn is_absent(error: &ChainError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::fixture::World;
     use proptest::prelude::*;
 
     #[test]
@@ -323,6 +324,36 @@ mod tests {
             "@2026-13-01",
         ] {
             assert!(text.parse::<Selector>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_selector_finds_its_snapshot() {
+        let world = World::new();
+        world.grow(5);
+        let chain = world.open();
+        let find = |text: &str| text.parse::<Selector>().unwrap().resolve(&chain).map(|record| record.header.seq);
+        let third = chain.record(3).unwrap();
+        let (name, id) = (record_name(&third).unwrap(), third.digest.to_string());
+        for (text, seq) in [
+            ("latest", 5),
+            ("latest~2", 3),
+            ("#3", 3),
+            (name.as_str(), 3),
+            (id.as_str(), 3),
+            // The fixture's records are a minute apart.
+            ("@2026-11-20T12:03:59", 3),
+            ("@2999-01-01", 5),
+        ] {
+            assert_eq!(find(text).unwrap(), seq, "{text}");
+        }
+        for text in ["latest~5", "#6", "#0", "@2026-11-20T11:00", "snap-1999"] {
+            let error = find(text).unwrap_err();
+            assert!(matches!(error, SelectError::NotFound { .. }), "{text}: {error}");
+        }
+        match find("snap-2026").unwrap_err() {
+            SelectError::Ambiguous { candidates, .. } => assert!(candidates.contains(&name) && candidates.len() == 5),
+            other => panic!("{other}"),
         }
     }
 

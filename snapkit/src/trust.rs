@@ -77,3 +77,6 @@ impl TrustError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,8 @@ fn data_refused(content: Content, class: Class) {
     victim.records_are_accepted();
     victim.accepts(&["ls", "latest"]);
     victim.accepts(&["restore", "latest", "missing", "--dry-run"]);
-    for command in [&["restore", "latest", "missing"][..], &["restore", "latest", "empty"], &["cat", "latest", "file"]] {
+    for command in [&["restore", "latest", "missing"][..], &["restore", "latest", "empty"], &["cat", "latest", "file"]]
+    {
         victim.refuses(command, class, "");
     }
     victim.verify_finds(class);
@@ -163,11 +164,8 @@ fn e03_chunks_of_a_file_in_another_order_or_place_are_refused() {
 
 #[test]
 fn e03_a_place_that_does_not_exist_is_refused() {
-    let places: [fn(ChunkRef) -> ChunkRef; 3] = [
-        |r| ChunkRef { frame: 9, ..r },
-        |r| ChunkRef { offset: 1, ..r },
-        |r| ChunkRef { offset: (8 << 20) - 7, ..r },
-    ];
+    let places: [fn(ChunkRef) -> ChunkRef; 3] =
+        [|r| ChunkRef { frame: 9, ..r }, |r| ChunkRef { offset: 1, ..r }, |r| ChunkRef { offset: (8 << 20) - 7, ..r }];
     for place in places {
         let mut content = Content::new();
         let chunk = content.chunk(b"honest\n");
@@ -213,11 +211,8 @@ fn e04_a_poisoned_segment_and_extra_objects_change_no_restore() {
     evil.file("file", b"evil");
     let body = forge.store(evil);
     let evil_pack = &body.public.packs.last[0];
-    let info = PackInfo {
-        id: PackId(evil_pack.id.0),
-        pack_bytes: evil_pack.bytes,
-        table_bytes: evil_pack.table_bytes as u32,
-    };
+    let info =
+        PackInfo { id: PackId(evil_pack.id.0), pack_bytes: evil_pack.bytes, table_bytes: evil_pack.table_bytes as u32 };
     let (id, bytes) = poisoned(info, &[ChunkId::of(b"honest\n"), ChunkId::of(b"newer\n")]);
 
     // As an object beside the others, and in the place of a segment that the record names.

@@ -56,7 +56,11 @@ fn f01_paths_that_leave_the_tree_are_refused() {
         content.file(path, b"x");
         let (_forge, victim) = forged(content);
         victim.every_tree_command_refuses(Class::Path, "path");
-        victim.refuses(&["cat", "latest", path.trim_end_matches('\0').split('\0').next().unwrap()], Class::Path, "path");
+        victim.refuses(
+            &["cat", "latest", path.trim_end_matches('\0').split('\0').next().unwrap()],
+            Class::Path,
+            "path",
+        );
     }
 }
 
@@ -179,7 +183,8 @@ fn f05_devices_and_fifos_come_only_when_asked_for() {
     assert_eq!(report["exact"], false);
     if snapkit_tests::is_root() {
         victim.accepts(&["restore", "latest", "asked", "--devices"]);
-        let mode = |name: &str| fs::symlink_metadata(victim.machine.path("asked").join(name)).unwrap().mode() & 0o170_000;
+        let mode =
+            |name: &str| fs::symlink_metadata(victim.machine.path("asked").join(name)).unwrap().mode() & 0o170_000;
         assert_eq!([mode("fifo"), mode("memory"), mode("disk")], [0o010_000, 0o020_000, 0o060_000]);
     }
 }
@@ -250,7 +255,7 @@ fn f08_what_lies_below_a_file_is_refused() {
     let mut content = Content::new();
     content.file("a", b"file");
     content.file("a/x", b"below");
-    refused(content, Class::Path, "a/x");
+    refused(content, Class::Link, "a/x");
 }
 
 #[test]

@@ -26,10 +26,10 @@ fn every_kind_of_entry_comes_back() {
     let tree = EveryKind::create(&machine.path("tree"));
     machine.ok(&["init", "store"]);
     machine.ok(&["snapshot", "--store", "store", "--devices", "tree"]);
-    machine.ok(&["restore", "--store", "store", "latest", "back"]);
+    machine.ok(&["restore", "--store", "store", "latest", "back", "--devices"]);
     same_tree(&tree.path, &machine.path("back"));
     // The same holds when every file is read back from the file system for the proof.
-    machine.ok(&["restore", "--store", "store", "latest", "again", "--proof", "reread"]);
+    machine.ok(&["restore", "--store", "store", "latest", "again", "--devices", "--proof", "reread"]);
     same_tree(&tree.path, &machine.path("again"));
 }
 

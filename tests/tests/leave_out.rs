@@ -54,8 +54,10 @@ fn patterns_come_from_files_and_from_the_configuration() {
 }
 
 #[test]
-fn a_tagged_cache_is_left_out() {
-    let taken = taken(&tree(), &[]);
+fn a_tagged_cache_is_left_out_when_asked_for() {
+    let with = taken(&tree(), &[]);
+    assert!(with.contains(&"cache/derived".to_owned()), "{with:?}");
+    let taken = taken(&tree(), &["--exclude-caches"]);
     assert!(!taken.contains(&"cache/derived".to_owned()), "{taken:?}");
     assert!(taken.contains(&"keep.txt".to_owned()));
 }

@@ -114,7 +114,7 @@ fn the_digests_of_a_directory_its_snapshot_and_its_restore_agree() {
     EveryKind::create(&machine.path("tree"));
     machine.ok(&["init", "store"]);
     machine.ok(&["snapshot", "--store", "store", "--devices", "tree"]);
-    machine.ok(&["restore", "--store", "store", "latest", "back"]);
+    machine.ok(&["restore", "--store", "store", "latest", "back", "--devices"]);
     let digests = |args: &[&str]| {
         let run = machine.ok(args).json("snapkit.digest/1");
         (run["content_digest"].clone(), run["full_digest"].clone())

@@ -184,15 +184,16 @@ impl Chain<'_> {
         let Head { seq, digest, time, .. } = made.head;
         let mut added = vec![EMPTY; voids.len()];
         added.push(digest);
-        let tiles = self.write_tiles(base, &added).unwrap_or_else(|error| {
-            warnings.push(told("cannot write the tiles; the next snapshot does", &error));
-            0
-        });
-        // A commit that fills a tile writes two, and leaves the checkpoint to the next: it may lag.
-        if tiles <= 1
-            && let Err(error) = self.store.put(CHECKPOINT_KEY, format!("{seq} {digest}\n").into())
-        {
-            warnings.push(told("cannot write the checkpoint; the next snapshot does", &error));
+        match self.write_tiles(base, &added) {
+            // The checkpoint comes last: up to where it points, all tiles are there.
+            // A commit that fills a tile writes two, and leaves the checkpoint to the next: it may lag.
+            Ok(0 | 1) => {
+                if let Err(error) = self.store.put(CHECKPOINT_KEY, format!("{seq} {digest}\n").into()) {
+                    warnings.push(told("cannot write the checkpoint; the next snapshot does", &error));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => warnings.push(told("cannot write the tiles; the next snapshot does", &error)),
         }
         Ok(Committed { seq, digest, name: super::name(time, &digest), newest: made, warnings })
     }

@@ -50,8 +50,8 @@ echo "{digest}  record.payload" | sha256sum --check
 /// The command that gets an object of a store into a file.
 fn get(url: &str, key: &str, file: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    if let Some(path) = url.strip_prefix("file://") {
-        return format!("cp {} {file}", quoted(&format!("{path}/{key}")));
+    if url.starts_with('/') {
+        return format!("cp {} {file}", quoted(&format!("{url}/{key}")));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
         return format!("curl -fsS -o {file} {}", quoted(&format!("{url}/{key}")));

@@ -75,9 +75,9 @@ fn explained(error: InitError) -> CliError {
     if !exists {
         return error;
     }
-    error
-        .with_exit(Exit::of_code(exit::REFUSED))
-        .next("name another place; to use this chain, ask its owner for the bootstrap string and run `snapkit trust add`")
+    error.with_exit(Exit::of_code(exit::REFUSED)).next(
+        "name another place; to use this chain, ask its owner for the bootstrap string and run `snapkit trust add`",
+    )
 }
 
 impl Report for Initialised {

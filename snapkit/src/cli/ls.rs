@@ -94,6 +94,15 @@ fn content(entry: &Entry) -> Option<snapkit::id::ContentHash> {
     }
 }
 
+/// One line of a check file: a backslash before the hash says that the name is escaped.
+fn write_check_line(out: &mut dyn Write, hash: snapkit::id::ContentHash, path: &str) -> io::Result<()> {
+    if path.contains(['\n', '\r', '\\']) {
+        let path = path.replace('\\', r"\\").replace('\n', r"\n").replace('\r', r"\r");
+        return writeln!(out, "\\{hash}  {path}");
+    }
+    writeln!(out, "{hash}  {path}")
+}
+
 #[derive(Debug, Serialize)]
 struct Listing {
     snapshot: String,
@@ -125,21 +134,19 @@ pub(super) fn run(args: &LsArgs, session: &mut Session<'_>) -> Result<Exit, CliE
         list(&fetcher, snapshot, path.as_bytes(), &mut packs, &mut names, &mut |item| {
             found += 1;
             let Some(hash) = content(&item.entry) else { return };
-            // A check file holds one path a line, as text.
             match std::str::from_utf8(&item.path) {
-                Ok(path) if !path.contains(['\n', '\\']) => {
-                    if result.is_ok() {
-                        result = writeln!(out, "{hash}  {path}");
-                    }
-                }
-                _ => odd += 1,
+                Ok(path) if result.is_ok() => result = write_check_line(&mut out, hash, path),
+                Ok(_) => {}
+                Err(_) => odd += 1,
             }
         })
         .map_err(Opened::refused)?;
         result = result.and_then(|()| out.flush());
         drop(out);
         if odd > 0 {
-            session.out.warn(format_args!("{odd} files have names that a check file cannot hold; they are left out"));
+            session.out.warn(format_args!(
+                "{odd} files have names that are not UTF-8, which a check file cannot hold; they are left out"
+            ));
         }
     } else if session.out.is_json() {
         let mut entries = Vec::new();

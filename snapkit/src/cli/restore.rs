@@ -148,7 +148,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         },
         devices: args.devices,
         proof: proof(args, session),
-        fetchers: if opened.store.url().starts_with("file:") { 2 } else { 8 },
+        fetchers: if opened.store.url().starts_with('/') { 2 } else { 8 },
     };
     let fetcher = Fetcher::new(&*opened.store);
     let scratch = opened.cache().join("scratch");

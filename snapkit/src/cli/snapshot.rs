@@ -165,6 +165,7 @@ fn paths(problems: &[Problem], kind: ProblemKind) -> Vec<Named> {
     of_kind.map(|p| Named { tree: p.tree.clone(), path: p.path.clone(), detail: p.detail.clone() }).collect()
 }
 
+/// The name of this machine.
 pub(super) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "unnamed".to_owned() } else { name }

@@ -288,11 +288,16 @@ fn key(d: &mut Decoder<'_>, before: &mut Option<u64>) -> Result<u64, CodecError>
 }
 
 fn decode_header(d: &mut Decoder<'_>) -> Result<Header, CodecError> {
+    if d.input().len() > MAX_TREE_CHUNK_BYTES {
+        return malformed(format!("a tree chunk of {} bytes", d.input().len()));
+    }
     let mut header = Header::default();
+    let mut has_packs = false;
     let mut before = None;
     for _ in 0..definite(d.map()?)? {
         match key(d, &mut before)? {
             0 => {
+                has_packs = true;
                 for _ in 0..definite(d.array()?)? {
                     array_of(d, 3)?;
                     let (id, pack_bytes, table_bytes) = (PackId(fixed(d)?), d.u64()?, d.u32()?);
@@ -309,7 +314,7 @@ fn decode_header(d: &mut Decoder<'_>) -> Result<Header, CodecError> {
             other => return Err(CodecError::Newer(format!("header key {other}"))),
         }
     }
-    if before.is_none() {
+    if !has_packs {
         return malformed("a header without packs");
     }
     Ok(header)
@@ -519,6 +524,10 @@ fn build(f: Fields) -> Result<Entry, CodecError> {
     path::check(&path)?;
     let name = path::printable(&path);
     let odd = |what: &str| malformed(format!("{name}: {what}"));
+    // First: what other fields a type has that is not known here, nobody can say.
+    if kind > 5 {
+        return Err(CodecError::Newer(format!("{name}: type {kind}")));
+    }
     let has_content = f.size > 0 || f.content.is_some() || f.chunks.is_some() || !f.holes.is_empty();
     if kind != 0 && (has_content || f.group.is_some() || f.torn) {
         return odd("content on what is not a file");
@@ -541,8 +550,8 @@ fn build(f: Fields) -> Result<Entry, CodecError> {
         (2, _, _) => return odd("an empty link target, or one with a NUL byte"),
         (3, _, _) => Kind::Fifo,
         (4, _, Some(rdev)) => Kind::CharDevice { rdev },
-        (5, _, Some(rdev)) => Kind::BlockDevice { rdev },
-        (other, _, _) => return Err(CodecError::Newer(format!("{name}: type {other}"))),
+        (_, _, Some(rdev)) => Kind::BlockDevice { rdev },
+        (_, _, None) => return odd("a device without numbers"),
     };
     Ok(Entry {
         path,
@@ -697,6 +706,32 @@ mod tests {
     fn unknown_key_below_64_is_newer_and_above_is_ignored() {
         assert!(matches!(read(&with_key(63)), Err(CodecError::Newer(_))));
         assert_eq!(read(&with_key(64)).unwrap(), [file(b"a", 10, 0)]);
+    }
+
+    #[test]
+    fn unknown_type_is_newer_whatever_fields_it_has() {
+        let mut entry = file(b"a", 10, 0);
+        entry.torn = true;
+        let mut bytes = leaf(&[entry]);
+        // The entry begins after the header: a map, key 0 with the path `a`, key 1, the type.
+        let at = bytes.windows(4).position(|w| w == [0x41, b'a', 1, 0]).unwrap() + 3;
+        bytes[at] = 6;
+        assert!(matches!(read(&bytes), Err(CodecError::Newer(_))));
+    }
+
+    #[test]
+    fn header_without_packs_is_refused() {
+        // A map with only key 3, the level.
+        let bytes = [0xa1, 3, 1];
+        assert!(
+            matches!(decode_children(&bytes, None, &mut packs()), Err(CodecError::Malformed(w)) if w.contains("packs"))
+        );
+    }
+
+    #[test]
+    fn tree_chunk_longer_than_its_limit_is_refused() {
+        let bytes = vec![0; MAX_TREE_CHUNK_BYTES + 1];
+        assert!(matches!(read(&bytes), Err(CodecError::Malformed(w)) if w.contains("a tree chunk of")));
     }
 
     #[test]

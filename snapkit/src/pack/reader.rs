@@ -117,8 +117,10 @@ pub fn open_whole(pack: &PackInfo, bytes: &[u8]) -> Result<Table, PackError> {
         let what = format!("it has {} bytes, expected {}", bytes.len(), pack.pack_bytes);
         return Err(PackError::Damaged { pack: pack.id, what });
     }
+    // The table first: it alone hashes to the name, so only its version can say "newer".
+    let table = parse_table(pack, &bytes[pack.table_range().start as usize..])?;
     check_header(pack, bytes)?;
-    parse_table(pack, &bytes[pack.table_range().start as usize..])
+    Ok(table)
 }
 
 /// Verifies the stored bytes of one frame by its row.
@@ -280,6 +282,13 @@ mod tests {
             let (info, bytes) = resigned(|table| table[at] = value);
             assert!(matches!(open_whole(&info, &bytes), Err(PackError::Newer { .. })), "table byte {at}");
         }
+    }
+
+    #[test]
+    fn a_newer_version_in_header_and_footer_is_newer_not_damage() {
+        let (info, mut bytes) = resigned(|table| table[2 * format::ROW_BYTES + 4] = 1);
+        bytes[8] = 1;
+        assert!(matches!(open_whole(&info, &bytes), Err(PackError::Newer { .. })));
     }
 
     #[test]

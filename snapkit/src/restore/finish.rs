@@ -56,5 +56,5 @@ pub(super) fn finish(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -
 fn link(opener: &mut Opener, first: &[u8], entry: &Entry) -> io::Result<()> {
     let from = opener.directory(parent(first).unwrap_or_default())?;
     let to = opener.parent_of(&entry.path)?;
-    Ok(rustix::fs::linkat(&from, &name_of(first), &to, &name_of(&entry.path), AtFlags::empty())?)
+    Ok(rustix::fs::linkat(&from, name_of(first), &to, name_of(&entry.path), AtFlags::empty())?)
 }

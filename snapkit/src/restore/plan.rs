@@ -15,7 +15,6 @@ use crate::cancel::Cancel;
 use crate::digest::{Digests, TreeDigester, of_state};
 use crate::entry::{
     ChunkList, Entry, Kind, OwnerNames, PackSet, decode_entry_of_any_length, decode_refs, encode_entry_of_any_length,
-    join,
 };
 use crate::fetch::{FetchError, Fetcher};
 use crate::id::ContentHash;

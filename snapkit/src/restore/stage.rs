@@ -328,13 +328,14 @@ impl Planner<'_, '_> {
                 Kind::Directory if entry.path.is_empty() => {}
                 Kind::Directory => {
                     let above = opener.parent_of(&entry.path).map_err(failed)?;
-                    let made = rustix::fs::mkdirat(&above, &name_of(&entry.path), Mode::RWXU);
+                    let made = rustix::fs::mkdirat(&above, name_of(&entry.path), Mode::RWXU);
                     made.map_err(|error| collision_or(&entry, error))?;
                 }
                 // Further members of a hard-link group are linked to the first when all data is there.
                 Kind::File { .. } if entry.links_back() => {}
                 Kind::File { .. } => {
-                    if self.file(entry, &mut opener)?.is_err() {
+                    let handed_out = self.file(entry, &mut opener)?;
+                    if handed_out.is_err() {
                         return Ok(());
                     }
                 }
@@ -367,10 +368,9 @@ impl Planner<'_, '_> {
         let mut part = Vec::new();
         for chunk in &chunks {
             part.extend(self.pieces(std::slice::from_ref(chunk))?);
-            if self.wanted_bytes >= WINDOW_BYTES || part.len() >= 1024 {
-                if self.hand_out().is_err() || parts.send(std::mem::take(&mut part)).is_err() {
-                    return Ok(Err(Ended));
-                }
+            let is_full = self.wanted_bytes >= WINDOW_BYTES || part.len() >= 1024;
+            if is_full && (self.hand_out().is_err() || parts.send(std::mem::take(&mut part)).is_err()) {
+                return Ok(Err(Ended));
             }
         }
         if self.hand_out().is_err() || parts.send(part).is_err() {

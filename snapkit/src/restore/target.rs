@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use super::finish::finish;
@@ -18,6 +20,9 @@ use super::{Options, RestoreError, Restored};
 use crate::cancel::Cancel;
 use crate::fetch::Fetcher;
 use crate::progress::Progress;
+
+/// How often what is staged is written to disk meanwhile.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
 
 /// A directory that will appear, and what it holds.
 pub struct Destination {
@@ -152,7 +157,7 @@ pub fn apply(
         roots.push(root.expect("every tree of the plan has a destination")?);
     }
     let trees: &[PlannedTree] = &plan.trees;
-    let fetched_bytes = stage(fetcher, trees, &roots, &plan.pack_set, options, cancel, progress)?;
+    let fetched_bytes = flushing(&roots, || stage(fetcher, trees, &roots, &plan.pack_set, options, cancel, progress))?;
     for (tree, root) in trees.iter().zip(&roots) {
         finish(tree, root, cancel)?;
     }
@@ -168,4 +173,23 @@ pub fn apply(
         destination.activate()?;
     }
     Ok(Restored { entries: plan.entries(), files: plan.files(), bytes: plan.bytes(), fetched_bytes })
+}
+
+/// Does `work` while another thread writes to disk what is staged already, so that little is left to wait for at the end.
+///
+/// What must be durable is made so before the rename; this only begins earlier, and its errors come back there.
+fn flushing<T>(roots: &[Arc<OwnedFd>], work: impl FnOnce() -> T) -> T {
+    let (done, ended) = crossbeam_channel::bounded::<()>(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(FLUSH_EVERY) == Err(RecvTimeoutError::Timeout) {
+                for root in roots {
+                    let _ = rustix::fs::syncfs(root);
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }

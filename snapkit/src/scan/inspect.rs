@@ -69,6 +69,9 @@ pub fn inspect(found: &Found, contents: Contents) -> io::Result<Option<Entry>> {
     Ok(Some(entry))
 }
 
+/// An entry, and its device and inode if it is a file with more than one link.
+type Inspected = (Entry, Option<(u64, u64)>);
+
 /// Every entry of a directory in order, hard links grouped, read on all cores.
 ///
 /// # Errors
@@ -84,7 +87,7 @@ pub fn inspect_tree<E: From<WalkError> + Send>(
         let batch: Vec<_> = walk.by_ref().take(BATCH).collect();
         (!batch.is_empty()).then_some(batch)
     });
-    let look = |found: Result<Found, WalkError>| -> Result<Option<(Entry, Option<(u64, u64)>)>, WalkError> {
+    let look = |found: Result<Found, WalkError>| -> Result<Option<Inspected>, WalkError> {
         let found = found?;
         let is_shared = found.stat.st_nlink > 1;
         match inspect(&found, contents) {

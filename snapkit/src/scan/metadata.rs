@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Stat};
 
 use crate::entry::{Entry, Extent, Kind, MAX_INLINE, OwnerNames, Xattrs};
@@ -83,7 +84,10 @@ fn proc_path(directory: BorrowedFd<'_>, name: &CStr) -> Vec<u8> {
 /// # Errors
 /// What the system says; a file system without attributes has none.
 pub fn xattrs_of_file(file: BorrowedFd<'_>) -> io::Result<Xattrs> {
-    collect(|buffer| rustix::fs::flistxattr(file, buffer), |name, buffer| rustix::fs::fgetxattr(file, name, buffer))
+    collect(
+        |buffer| rustix::fs::flistxattr(file, spare_capacity(buffer)),
+        |name, buffer| rustix::fs::fgetxattr(file, name, spare_capacity(buffer)),
+    )
 }
 
 /// The kept attributes of a path that is not opened, links not followed.
@@ -93,49 +97,51 @@ pub fn xattrs_of_file(file: BorrowedFd<'_>) -> io::Result<Xattrs> {
 pub fn xattrs_of_name(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Xattrs> {
     let path = proc_path(directory, name);
     let path = path.as_slice();
-    collect(|buffer| rustix::fs::llistxattr(path, buffer), |name, buffer| rustix::fs::lgetxattr(path, name, buffer))
+    collect(
+        |buffer| rustix::fs::llistxattr(path, spare_capacity(buffer)),
+        |name, buffer| rustix::fs::lgetxattr(path, name, spare_capacity(buffer)),
+    )
 }
 
 fn collect(
-    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
-    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+    list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut Vec<u8>) -> rustix::io::Result<usize>,
 ) -> io::Result<Xattrs> {
-    let mut small = [0; 512];
-    let names = match list(&mut small) {
-        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Ok(n) => small[..n].to_vec(),
-        Err(rustix::io::Errno::RANGE) => sized(&list)?,
+    let names = match sized(&list) {
+        Ok(names) if names.is_empty() => return Ok(Vec::new()),
+        Ok(names) => names,
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
     let mut xattrs = Vec::new();
     for name in names.split(|b| *b == 0).filter(|name| is_kept(name)) {
-        match sized(&|buffer: &mut [u8]| get(name, buffer)) {
+        match sized(&|buffer: &mut Vec<u8>| get(name, buffer)) {
             Ok(value) => xattrs.push((name.to_vec(), value)),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODATA.raw_os_error()) => {}
-            Err(error) => return Err(error),
+            // It was removed since the names were listed.
+            Err(rustix::io::Errno::NODATA) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     xattrs.sort();
     Ok(xattrs)
 }
 
-/// All bytes of a call that fills a buffer and tells the length for an empty one.
-fn sized(call: &impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+/// What a call puts into the spare room of a buffer; the room grows until it is enough.
+fn sized(call: &impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut room = 128;
     loop {
-        let mut buffer = vec![0; call(&mut [])?];
+        let mut buffer = Vec::with_capacity(room);
         match call(&mut buffer) {
-            Ok(n) => {
-                buffer.truncate(n);
-                return Ok(buffer);
-            }
-            // It grew between the two calls.
-            Err(rustix::io::Errno::RANGE) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(buffer),
+            Err(rustix::io::Errno::RANGE) if room < 1 << 20 => room *= 8,
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// The holes of a file of `size` bytes, ascending: all of them, or the longest that an entry can hold.
+///
+/// The file is at its start afterwards.
 ///
 /// # Errors
 /// What the system says.
@@ -158,6 +164,7 @@ pub fn holes_of(file: &File, size: u64) -> io::Result<Vec<Extent>> {
         }
         at = data.max(hole + 1);
     }
+    rustix::fs::seek(file, SeekFrom::Start(0))?;
     if holes.len() > MAX_INLINE {
         holes.sort_by_key(|hole| std::cmp::Reverse(hole.bytes));
         holes.truncate(MAX_INLINE);
@@ -177,5 +184,32 @@ pub fn learn_names(names: &mut OwnerNames, asked: &mut std::collections::HashSet
         && let Ok(Some(group)) = nix::unistd::Group::from_gid(gid.into())
     {
         names.groups.insert(gid, group.name.into_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn attributes_come_with_their_values_however_long() {
+        let file = tempfile::tempfile_in(".").unwrap();
+        for (name, len) in [("user.a", 0), ("user.b", 5), ("user.c", 3000)] {
+            rustix::fs::fsetxattr(&file, name, &vec![7; len], rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        let lengths: Vec<usize> = xattrs_of_file(file.as_fd()).unwrap().iter().map(|(_, value)| value.len()).collect();
+        assert_eq!(lengths, [0, 5, 3000]);
+    }
+
+    #[test]
+    fn looking_for_holes_leaves_the_file_at_its_start() {
+        let file = tempfile::tempfile_in(".").unwrap();
+        file.write_all_at(b"x", 0).unwrap();
+        file.write_all_at(b"y", 1 << 20).unwrap();
+        let holes = holes_of(&file, (1 << 20) + 1).unwrap();
+        assert_eq!(holes.iter().map(|h| h.offset + h.bytes).max(), Some(1 << 20));
+        assert_eq!(rustix::fs::tell(&file).unwrap(), 0);
     }
 }

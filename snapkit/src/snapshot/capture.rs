@@ -263,7 +263,7 @@ impl<'a> Walker<'a> {
                 if self.is_due(&known, &seen) {
                     self.differ();
                     let size = known.size();
-                    let expected = Some(known);
+                    let expected = Some(Box::new(known));
                     self.send(Item::ToRead { entry, found, expected }, size);
                     return;
                 }
@@ -319,14 +319,9 @@ impl<'a> Walker<'a> {
         let cycle = self.context.options.reread_cycle.as_secs() as i64;
         // Turns are spread over the second half of the cycle, so that not all files of one day come back on one day.
         let spread = i64::from(blake3::hash(&known.path).as_bytes()[0]) * cycle / 512;
-        if known.size() == 0
-            || self.now.saturating_sub(seen.read_at) < cycle - spread
-            || known.size() > self.reread_left
-        {
-            return false;
-        }
-        self.reread_left -= known.size();
-        true
+        known.size() > 0
+            && self.now.saturating_sub(seen.read_at) >= cycle - spread
+            && take_turn(known.size(), &mut self.reread_left, self.context.options.reread_bytes)
     }
 
     /// From here on everything is handed on; first what was equal so far.
@@ -373,6 +368,17 @@ impl<'a> Walker<'a> {
     fn all_reusable(&self, tree: &CachedTree) -> bool {
         tree.packs.iter().all(|pack| self.context.reusable.allows(pack))
     }
+}
+
+/// Whether a file of `size` bytes still fits what this run reads again; `left` of `most` bytes become fewer.
+///
+/// The first one always fits, or a file longer than `most` would never have its turn.
+fn take_turn(size: u64, left: &mut u64, most: u64) -> bool {
+    if size > *left && *left < most {
+        return false;
+    }
+    *left = left.saturating_sub(size);
+    true
 }
 
 /// The caller's thread: puts entries and chunks together.
@@ -475,5 +481,18 @@ impl<'a, 'run> Assembler<'a, 'run> {
             counts: self.counts,
             has_long_lists: self.has_long_lists,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take_turn;
+
+    #[test]
+    fn a_file_longer_than_the_limit_has_its_turn_alone() {
+        let mut left = 100;
+        assert_eq!([60, 60, 40, 1].map(|size| take_turn(size, &mut left, 100)), [true, false, true, false]);
+        let mut left = 100;
+        assert_eq!([500, 1].map(|size| take_turn(size, &mut left, 100)), [true, false]);
     }
 }

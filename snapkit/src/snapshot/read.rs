@@ -28,7 +28,7 @@ pub(super) enum Item {
     /// Nothing of it need be read.
     Known(Entry, Seen),
     /// To be read; `entry` lacks content, target and attributes. `expected` is what a settled file must hold.
-    ToRead { entry: Entry, found: Found, expected: Option<Entry> },
+    ToRead { entry: Entry, found: Found, expected: Option<Box<Entry>> },
     /// It could not even be looked at.
     Unreadable(Vec<u8>, io::Error),
 }
@@ -121,7 +121,7 @@ impl Worker<'_> {
     }
 
     /// Raises the alarm when a file whose times are as they were holds something else.
-    fn compare(&mut self, step: &Step, found: &Found, expected: Option<Entry>) {
+    fn compare(&mut self, step: &Step, found: &Found, expected: Option<Box<Entry>>) {
         let (Step::Done(entry, seen), Some(Kind::File { content: expected, .. })) = (step, expected.map(|e| e.kind))
         else {
             return;

@@ -77,7 +77,7 @@ pub struct Outcome {
     pub segments: Option<Vec<SegmentRef>>,
     /// Paths that were not captured as they should be.
     pub problems: Vec<Problem>,
-    /// Whether any tree differs from what the scan cache had.
+    /// Whether the state differs from that of the newest snapshot.
     pub changed: bool,
     /// Packs and segments written.
     pub new_objects: u64,
@@ -171,8 +171,8 @@ pub fn take(
             list.push(SegmentRef { id: Digest(id.0), bytes });
             Some(list)
         };
-        let changed = trees.written.iter().any(|tree| tree.cache.is_some());
         let body = body(sources, &trees, &problems, started);
+        let changed = base.snapshot.as_ref().is_none_or(|b| b.private.full_digest != body.private.full_digest);
         let caches = trees.written.into_iter().filter_map(|tree| tree.cache).collect();
         let pending =
             Pending { caches, journal: Journal::open(&directories.journal()).map_err(SnapshotError::LocalTable)? };

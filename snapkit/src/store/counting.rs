@@ -75,6 +75,11 @@ impl<S: Store> CountingStore<S> {
         Self { inner, counts: Mutex::default() }
     }
 
+    /// The store that is counted.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
     /// The counts so far.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)

@@ -76,11 +76,10 @@ impl TreeError {
     pub fn class(&self) -> Class {
         match self {
             Self::Codec(CodecError::Newer(_)) => Class::Newer,
-            Self::ParentKind { word: "symlink", .. } | Self::Group { .. } => Class::Link,
+            Self::ParentKind { .. } | Self::Group { .. } => Class::Link,
             Self::Codec(CodecError::Path(_))
             | Self::Order { .. }
             | Self::NoParent { .. }
-            | Self::ParentKind { .. }
             | Self::First { .. } => Class::Path,
             Self::Codec(CodecError::Lengths { .. }) | Self::Count { .. } => Class::Size,
             Self::Codec(CodecError::Malformed(_)) => Class::Kind,

@@ -231,10 +231,10 @@ impl Trees<'_, '_> {
             let more = reader.next_leaf(&mut fetcher, self.packs, &mut names, |entry| {
                 entries += 1;
                 digester.push(&entry);
-                if let Kind::File { chunks: ChunkList::Inline(list) | ChunkList::Stored(list), .. } = &entry.kind {
-                    if pushed.is_ok() {
-                        pushed = list.iter().try_for_each(|r| sorter.push(row(r)));
-                    }
+                if let Kind::File { chunks: ChunkList::Inline(list) | ChunkList::Stored(list), .. } = &entry.kind
+                    && pushed.is_ok()
+                {
+                    pushed = list.iter().try_for_each(|r| sorter.push(row(r)));
                 }
                 if let Kind::File { chunks: ChunkList::Stored(list), .. } = entry.kind {
                     lists.extend(list);
