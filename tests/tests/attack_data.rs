@@ -145,7 +145,8 @@ fn e03_chunks_of_a_file_in_another_order_or_place_are_refused() {
     // Each piece is what it says and only the whole is wrong, which shows when the file is put together.
     let (_forge, victim) = forged(content);
     victim.records_are_accepted();
-    for command in [&["restore", "latest", "missing"][..], &["restore", "latest", "empty"], &["cat", "latest", "file"]] {
+    for command in [&["restore", "latest", "missing"][..], &["restore", "latest", "empty"], &["cat", "latest", "file"]]
+    {
         victim.refuses(command, Class::Hash, "file");
     }
 
