@@ -157,8 +157,8 @@ classes! {
         "restore to a file system that keeps them apart";
     Link = 82, "E_LINK", "A link would lead out of the target or through another entry.",
         "do not restore this tree";
-    Kind = 83, "E_KIND", "An entry is of a kind that was not asked for.",
-        "allow the kind if you want it";
+    Kind = 83, "E_KIND", "An entry, or a list of entries, is not of a kind that its format names.",
+        "do not restore this tree";
     Extra = 84, "E_EXTRA", "There is something that no verified document names.",
         "look at it, then remove it";
     Target = 85, "E_TARGET", "The target of a restore is not a place that may be written.",

@@ -81,7 +81,7 @@ pub fn list(
             path
         };
         let index = index_of(tree)?.within(packs);
-        TreeReader::find(index, inside, &mut fetcher, packs, names, |entry| {
+        let mut visit = |entry: Entry| {
             let path = if !several {
                 entry.path.clone()
             } else if entry.path.is_empty() {
@@ -90,7 +90,13 @@ pub fn list(
                 join(tree.name.as_bytes(), &entry.path)
             };
             visit(Item { path, entry });
-        })?;
+        };
+        if inside.is_empty() {
+            let mut reader = TreeReader::new(index, tree.entries);
+            while reader.next_leaf(&mut fetcher, packs, names, &mut visit)? {}
+        } else {
+            TreeReader::find(index, inside, &mut fetcher, packs, names, &mut visit)?;
+        }
     }
     Ok(())
 }

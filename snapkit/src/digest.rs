@@ -87,6 +87,15 @@ fn push_rest(row: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
+/// What all members of a hard-link group share: everything but the path and the link itself.
+pub fn properties(entry: &Entry) -> [u8; 32] {
+    let mut row = Vec::new();
+    let nameless = Entry { path: Vec::new(), group: None, ..entry.clone() };
+    push_content(&mut row, &nameless);
+    push_rest(&mut row, &nameless);
+    *blake3::hash(&row).as_bytes()
+}
+
 impl TreeDigester {
     /// Adds the next entry of the tree.
     pub fn push(&mut self, entry: &Entry) {

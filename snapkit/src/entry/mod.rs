@@ -144,7 +144,7 @@ pub struct Entry {
     pub mtime_ns: u32,
     /// Extended attributes, POSIX ACLs among them.
     pub xattrs: Xattrs,
-    /// Set on files with more than one link: all members of the group are one file.
+    /// Set on what has more than one link, directories aside: all members of the group are one file, symlink or device.
     pub group: Option<[u8; 16]>,
     /// The file changed while it was read, and would not hold still.
     pub torn: bool,

@@ -175,6 +175,12 @@ impl FrameDecoder {
             Ok(Some(size)) if size == u64::from(row.raw_len) => {}
             found => return Err(damaged(format!("declares {found:?} bytes, its row says {}", row.raw_len))),
         }
+        if zstd::zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
+            return Err(damaged("is not exactly one zstd frame".to_owned()));
+        }
+        if window_bytes(stored).is_none_or(|window| window > u64::from(format::MAX_RAW_BYTES)) {
+            return Err(damaged("asks for a window above 8 MiB".to_owned()));
+        }
         raw.reserve_exact(row.raw_len as usize);
         // `raw` offers no more room than the row says, so a bomb cannot grow past it.
         let found = self
@@ -186,6 +192,19 @@ impl FrameDecoder {
         }
         Ok(())
     }
+}
+
+/// The window that a zstd frame asks for, in bytes: RFC 8878, section 3.1.1.1.2. A decoder that is given the whole
+/// frame needs none, but one that streams would set so much aside.
+fn window_bytes(stored: &[u8]) -> Option<u64> {
+    let descriptor = *stored.get(4)?;
+    if descriptor & 0x20 != 0 {
+        // A single segment: the window is the content, whose length was compared before.
+        return Some(0);
+    }
+    let window = *stored.get(5)?;
+    let base = 1u64 << (10 + (window >> 3));
+    Some(base + base / 8 * u64::from(window & 7))
 }
 
 #[cfg(test)]

@@ -25,17 +25,15 @@ pub(super) fn finish(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -
         if cancel.is_requested() {
             return Err(RestoreError::Cancelled);
         }
-        let result = match (&entry.kind, entry.group) {
-            (Kind::Directory, _) | (Kind::File { .. }, None) => Ok(()),
-            (Kind::File { .. }, Some(group)) => match first_members.get(&group) {
-                Some(first) => link(&mut opener, first, &entry),
-                None => {
-                    first_members.insert(group, entry.path.clone());
-                    Ok(())
-                }
-            },
-            _ => opener.parent_of(&entry.path).and_then(|directory| make_special(directory.as_fd(), &entry)),
+        let first = entry.group.and_then(|group| first_members.get(&group));
+        let result = match (&entry.kind, first) {
+            (_, Some(first)) => link(&mut opener, first, &entry),
+            (Kind::Directory | Kind::File { .. }, None) => Ok(()),
+            (_, None) => opener.parent_of(&entry.path).and_then(|directory| make_special(directory.as_fd(), &entry)),
         };
+        if let (Some(group), None) = (entry.group, first) {
+            first_members.insert(group, entry.path.clone());
+        }
         result.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => RestoreError::Collides { path: crate::entry::printable(&entry.path) },
             _ => RestoreError::write(&entry.path, source),

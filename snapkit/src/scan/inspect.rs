@@ -69,7 +69,7 @@ pub fn inspect(found: &Found, contents: Contents) -> io::Result<Option<Entry>> {
     Ok(Some(entry))
 }
 
-/// An entry, and its device and inode if it is a file with more than one link.
+/// An entry, and its device and inode if it has more than one link and is no directory.
 type Inspected = (Entry, Option<(u64, u64)>);
 
 /// Every entry of a directory in order, hard links grouped, read on all cores.
@@ -92,7 +92,7 @@ pub fn inspect_tree<E: From<WalkError> + Send>(
         let is_shared = found.stat.st_nlink > 1;
         match inspect(&found, contents) {
             Ok(Some(entry)) => {
-                let inode = (is_shared && matches!(entry.kind, Kind::File { .. }))
+                let inode = (is_shared && !matches!(entry.kind, Kind::Directory))
                     .then_some((found.stat.st_dev, found.stat.st_ino));
                 Ok(Some((entry, inode)))
             }

@@ -21,7 +21,7 @@ use super::sink::PackSink;
 use super::spool::{Spool, SpoolFile};
 use super::{Options, Problem, SnapshotError};
 use crate::cancel::Cancel;
-use crate::digest::{Digests, TreeDigester};
+use crate::digest::{Digests, TreeDigester, properties};
 use crate::entry::{
     ChunkList, ChunkRef, Entry, Kind, MAX_ENTRY_BYTES, MAX_INLINE, OwnerNames, PackSet, compare_paths, group_of,
 };
@@ -252,7 +252,7 @@ impl<'a> Walker<'a> {
     }
 
     fn path(&mut self, mut entry: Entry, found: Found) {
-        if matches!(entry.kind, Kind::File { .. }) && found.stat.st_nlink > 1 {
+        if !matches!(entry.kind, Kind::Directory) && found.stat.st_nlink > 1 {
             let inode = (found.stat.st_dev, found.stat.st_ino);
             entry.group = Some(*self.groups.entry(inode).or_insert_with(|| group_of(&entry.path)));
         }
@@ -318,7 +318,7 @@ impl<'a> Walker<'a> {
     fn is_due(&mut self, known: &Entry, seen: &Seen) -> bool {
         let cycle = self.context.options.reread_cycle.as_secs() as i64;
         // Turns are spread over the second half of the cycle, so that not all files of one day come back on one day.
-        let spread = i64::from(blake3::hash(&known.path).as_bytes()[0]) * cycle / 512;
+        let spread = i64::from(blake3::hash(&known.path).as_bytes()[0]) * (cycle / 512);
         known.size() > 0
             && self.now.saturating_sub(seen.read_at) >= cycle - spread
             && take_turn(known.size(), &mut self.reread_left, self.context.options.reread_bytes)
@@ -392,6 +392,8 @@ struct Assembler<'a, 'run> {
     counts: Counts,
     chunks: Vec<ChunkRef>,
     has_long_lists: bool,
+    /// For each hard-link group of the walk, the group of the first member that could be read, and what that was like.
+    first_members: HashMap<[u8; 16], ([u8; 16], [u8; 32])>,
 }
 
 impl<'a, 'run> Assembler<'a, 'run> {
@@ -411,6 +413,7 @@ impl<'a, 'run> Assembler<'a, 'run> {
             counts: Counts::default(),
             chunks: Vec::new(),
             has_long_lists: false,
+            first_members: HashMap::new(),
         })
     }
 
@@ -452,6 +455,13 @@ impl<'a, 'run> Assembler<'a, 'run> {
             ));
             self.problem(Problem::unreadable(self.tree, &entry.path, &error));
             return Ok(());
+        }
+        if let Some(group) = entry.group {
+            let own = properties(&entry);
+            let (group, first) = *self.first_members.entry(group).or_insert_with(|| (group_of(&entry.path), own));
+            entry.group = (own == first).then_some(group);
+            // It was written between the reads of two of its names, which are therefore no longer one file.
+            entry.torn |= own != first && matches!(entry.kind, Kind::File { .. });
         }
         if entry.torn {
             self.problem(Problem::torn(self.tree, &entry.path));

@@ -21,6 +21,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use manifests::refusal::Refusal;
+
 use crate::entry::{CodecError, printable};
 use crate::scan::walk::WalkOptions;
 use crate::store::StoreError;
@@ -127,6 +129,9 @@ pub enum SnapshotError {
     /// The system has no random numbers.
     #[error("cannot get random numbers: {0}")]
     Randomness(String),
+    /// A segment of the chain was written by a newer snapkit.
+    #[error("cannot read what the chain has")]
+    Newer(#[source] Box<Refusal>),
     /// A pack that the snapshot refers to is not in the store any more.
     #[error(
         "pack {0} is not in the store any more, though it was at the beginning of this run; run the snapshot again"

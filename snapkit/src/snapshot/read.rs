@@ -239,7 +239,7 @@ impl Worker<'_> {
         hasher.update(&self.part.data[start..]);
         let mut at = (self.part.data.len() - start) as u64;
         let mut cut_from = start;
-        let mut pending_holes = holes.iter().copied().peekable();
+        let mut pending_holes = holes.clone().into_iter().peekable();
         loop {
             let mut limit = u64::MAX;
             if let Some(hole) = pending_holes.peek() {
@@ -254,24 +254,21 @@ impl Worker<'_> {
             }
             let old = self.part.data.len();
             let room = (PART_BYTES + chunk::MAX - (old - cut_from).min(PART_BYTES)) as u64;
-            // A little more than the file should have, so that growth is noticed.
-            let expected = size.saturating_sub(at) + 1;
-            let most = room.min(limit).min(expected);
+            // Never more than the file had when it was opened: one that grows faster than it is read would have no end.
+            let most = room.min(limit).min(size.saturating_sub(at));
             self.part.data.reserve_exact(most as usize);
             let n = file.by_ref().take(most).read_to_end(&mut self.part.data)?;
             hasher.update(&self.part.data[old..]);
             at += n as u64;
-            let ended = n == 0 && pending_holes.peek().is_none();
-            if n == 0 && !ended {
-                // It was truncated before the next hole: the rest is gone, and the file will be read again.
-                return Ok((at, ContentHash(*hasher.finalize().as_bytes()), Vec::new()));
-            }
+            // Where it was truncated before a hole, the rest is gone, and so are the holes in it.
+            let ended = n == 0 || (at >= size && pending_holes.peek().is_none());
             while self.part.data.len() - cut_from >= if ended { 1 } else { chunk::MAX } {
                 let cut = cut_from + chunk::first_cut(&self.part.data[cut_from..]);
                 self.part.steps.push(Step::Chunk(ChunkId::of(&self.part.data[cut_from..cut]), cut_from..cut));
                 cut_from = cut;
             }
             if ended {
+                let holes = holes.into_iter().filter(|hole| hole.offset + hole.bytes <= at).collect();
                 return Ok((at, ContentHash(*hasher.finalize().as_bytes()), holes));
             }
             if cut_from >= PART_BYTES {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use bytes::Bytes;
+use manifests::refusal::{Class, Refusal};
 
 use super::SnapshotError;
 use super::capture::{Assembled, Counts};
@@ -17,7 +18,7 @@ use crate::id::SegmentId;
 use crate::located::Located;
 use crate::pack::PackInfo;
 use crate::scan::cache::{CacheWriter, CachedTree, Seen, packs_of};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentError};
 use crate::store::{Store, StoreError};
 use crate::tree::{ChunkSink, Leaves, TreeBuilder, store_refs, write_indexes};
 
@@ -191,7 +192,7 @@ pub(super) fn segment_file(directory: &Path) -> Result<BufWriter<tempfile::Named
 /// Opens the local copy of a segment; fetches it first if there is none. `None` when the store's copy is damaged or gone.
 ///
 /// # Errors
-/// When the store or the cache directory fails.
+/// When the store or the cache directory fails, or a newer snapkit wrote the segment.
 pub fn local_segment(
     id: SegmentId,
     bytes: u64,
@@ -199,8 +200,7 @@ pub fn local_segment(
     directory: &Path,
 ) -> Result<Option<Segment>, SnapshotError> {
     let path: PathBuf = directory.join(id.to_string());
-    let open = || File::open(&path).ok().and_then(|file| Segment::open(file).ok());
-    if let Some(segment) = open() {
+    if let Some(segment) = File::open(&path).ok().and_then(|file| Segment::open(file).ok()) {
         return Ok(Some(segment));
     }
     let found = match store.get(&id.key(), bytes) {
@@ -213,8 +213,22 @@ pub fn local_segment(
     fs::create_dir_all(directory).map_err(local)?;
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(local)?;
     io::Write::write_all(&mut file, &found).map_err(local)?;
-    file.persist(&path).map_err(|error| local(error.error))?;
-    Ok(open())
+    // Whoever signed its name may have written anything into it; what is probed and merged later is checked here once.
+    match Segment::open(file.reopen().map_err(local)?).and_then(|segment| segment.check_rows().map(|()| segment)) {
+        Ok(segment) => {
+            file.persist(&path).map_err(|error| local(error.error))?;
+            Ok(Some(segment))
+        }
+        Err(SegmentError::Damaged(_)) => Ok(None),
+        Err(SegmentError::Read(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(SegmentError::Newer(version)) => Err(SnapshotError::Newer(Box::new(Refusal::new(
+            Class::Newer,
+            id.key(),
+            "segment version 0",
+            format!("version {version}"),
+        )))),
+        Err(SegmentError::Read(error)) => Err(local(error)),
+    }
 }
 
 /// The lock that a mutex of a finished thread leaves behind is of no interest.

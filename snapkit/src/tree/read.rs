@@ -1,9 +1,10 @@
 //! Reading a tree: from its top index chunk to the entries, in order and checked.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use manifests::refusal::Class;
 
+use crate::digest::properties;
 use crate::entry::{
     Child, ChunkRef, CodecError, Entry, Kind, OwnerNames, PackSet, compare_paths, decode_children, decode_leaf, parent,
     printable,
@@ -52,6 +53,14 @@ pub enum TreeError {
         /// The entry, printable.
         path: String,
     },
+    /// The index does not say which path comes first in what it points to, so it would hide paths.
+    #[error("the index has {expected} as the first path of a chunk that begins with {found}")]
+    First {
+        /// What the index says, printable.
+        expected: String,
+        /// What was found, printable.
+        found: String,
+    },
     /// Counts of the index and of the leaves differ.
     #[error("the index counts {expected} entries, the leaves hold {found}")]
     Count {
@@ -67,9 +76,11 @@ impl TreeError {
     pub fn class(&self) -> Class {
         match self {
             Self::Codec(CodecError::Newer(_)) => Class::Newer,
-            Self::Codec(CodecError::Path(_)) | Self::Order { .. } | Self::NoParent { .. } => Class::Path,
-            Self::Codec(CodecError::Lengths { .. }) | Self::Count { .. } => Class::Size,
             Self::ParentKind { .. } | Self::Group { .. } => Class::Link,
+            Self::Codec(CodecError::Path(_)) | Self::Order { .. } | Self::NoParent { .. } | Self::First { .. } => {
+                Class::Path
+            }
+            Self::Codec(CodecError::Lengths { .. }) | Self::Count { .. } => Class::Size,
             Self::Codec(CodecError::Malformed(_)) => Class::Kind,
         }
     }
@@ -81,7 +92,10 @@ struct Neighbours {
     before: Option<Vec<u8>>,
     /// Directories from the tree's own down to the last entry's parent, and what blocks the last entry if it is none.
     open: Vec<(Vec<u8>, &'static str)>,
-    first_members: HashSet<[u8; 16]>,
+    /// The properties that all members of a hard-link group share.
+    first_members: HashMap<[u8; 16], [u8; 32]>,
+    /// The first path, where reading began in the middle: what comes before it is not known.
+    from: Option<Vec<u8>>,
 }
 
 impl Neighbours {
@@ -91,7 +105,7 @@ impl Neighbours {
             if compare_paths(before, &entry.path).is_ge() {
                 return Err(TreeError::Order { before: printable(before), after: path() });
             }
-        } else if !entry.path.is_empty() || !matches!(entry.kind, Kind::Directory) {
+        } else if self.from.is_none() && (!entry.path.is_empty() || !matches!(entry.kind, Kind::Directory)) {
             return Err(TreeError::NoParent { path: path() });
         }
         if let Some(parent) = parent(&entry.path) {
@@ -101,14 +115,16 @@ impl Neighbours {
             match self.open.last() {
                 Some((_, "directory")) => {}
                 Some((_, word)) => return Err(TreeError::ParentKind { path: path(), word }),
+                None if self.is_unseen(parent) => {}
                 None => return Err(TreeError::NoParent { path: path() }),
             }
         }
         self.open.push((entry.path.clone(), entry.kind.word()));
         if let Some(group) = entry.group {
+            let own = properties(entry);
             if !entry.links_back() {
-                self.first_members.insert(group);
-            } else if !self.first_members.contains(&group) {
+                self.first_members.insert(group, own);
+            } else if self.first_members.get(&group).map_or(self.from.is_none(), |first| *first != own) {
                 return Err(TreeError::Group { path: path() });
             }
         }
@@ -117,10 +133,88 @@ impl Neighbours {
     }
 }
 
+impl Neighbours {
+    /// Whether a path comes before everything that was read.
+    fn is_unseen(&self, path: &[u8]) -> bool {
+        self.from.as_ref().is_some_and(|from| compare_paths(path, from).is_lt())
+    }
+}
+
+/// A chunk of a tree that is still to be read, and what the index above it says.
+struct Pending {
+    /// 0 for a leaf; unknown for the top.
+    level: Option<u32>,
+    chunk: ChunkRef,
+    /// The path of the first entry below it; unknown for the top.
+    first: Option<Vec<u8>>,
+    /// Entries below it; unknown for the top of a tree of which a part is read.
+    entries: Option<u64>,
+}
+
+impl Pending {
+    fn of(child: Child, level: u32) -> Self {
+        Self { level: Some(level), chunk: child.chunk, first: Some(child.first), entries: Some(child.entries) }
+    }
+
+    /// The children of this index chunk.
+    fn children(&self, bytes: &[u8], packs: &mut PackSet) -> Result<(u32, Vec<Child>), TreeError> {
+        let (level, children) = decode_children(bytes, self.level, packs)?;
+        self.check_first(children.first().map(|child| &child.first[..]))?;
+        let counted: u64 = children.iter().fold(0, |sum, child| sum.saturating_add(child.entries));
+        self.check_count(counted)?;
+        Ok((level - 1, children))
+    }
+
+    fn check_first(&self, found: Option<&[u8]>) -> Result<(), TreeError> {
+        match (&self.first, found) {
+            (Some(expected), Some(found)) if expected != found => {
+                Err(TreeError::First { expected: printable(expected), found: printable(found) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_count(&self, found: u64) -> Result<(), TreeError> {
+        match self.entries {
+            Some(expected) if expected != found => Err(TreeError::Count { expected, found }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the entries of this leaf to `visit`, checked.
+    fn leaf(
+        &self,
+        bytes: &[u8],
+        packs: &mut PackSet,
+        names: &mut OwnerNames,
+        neighbours: &mut Neighbours,
+        visit: &mut dyn FnMut(Entry),
+    ) -> Result<u64, TreeError> {
+        let mut found = 0;
+        let mut wrong = Ok(());
+        decode_leaf(bytes, packs, names, |entry| {
+            found += 1;
+            if wrong.is_err() {
+                return;
+            }
+            if found == 1 {
+                wrong = self.check_first(Some(&entry.path));
+            }
+            wrong = std::mem::replace(&mut wrong, Ok(())).and_then(|()| neighbours.check(&entry));
+            if wrong.is_ok() {
+                visit(entry);
+            }
+        })?;
+        wrong?;
+        self.check_count(found)?;
+        Ok(found)
+    }
+}
+
 /// Goes through the leaves of a tree.
 pub struct TreeReader {
     /// Chunks still to read, the next one last.
-    stack: Vec<(u32, ChunkRef, u64)>,
+    stack: Vec<Pending>,
     /// Index chunks and leaves below the top, by level.
     neighbours: Neighbours,
     expected: u64,
@@ -130,12 +224,13 @@ pub struct TreeReader {
 impl TreeReader {
     /// A reader of the tree with this top index chunk and number of entries.
     pub fn new(index: ChunkRef, entries: u64) -> Self {
-        Self { stack: vec![(u32::MAX, index, entries)], neighbours: Neighbours::default(), expected: entries, found: 0 }
+        let top = Pending { level: None, chunk: index, first: Some(Vec::new()), entries: Some(entries) };
+        Self { stack: vec![top], neighbours: Neighbours::default(), expected: entries, found: 0 }
     }
 
     /// The chunk references of the leaves still to read that are known, with their levels; for counting and presence.
     pub fn pending(&self) -> impl Iterator<Item = &ChunkRef> {
-        self.stack.iter().map(|(_, r, _)| r)
+        self.stack.iter().map(|pending| &pending.chunk)
     }
 
     /// Reads the next leaf, checks its entries and gives them to `visit`. `false` at the end.
@@ -152,31 +247,14 @@ impl TreeReader {
     where
         S::Error: From<TreeError>,
     {
-        while let Some((level, chunk, entries)) = self.stack.pop() {
-            let bytes = source.chunk(&chunk, packs)?;
-            if level > 0 {
-                self.push_children(&bytes, level, entries, packs)?;
-                continue;
+        while let Some(pending) = self.stack.pop() {
+            let bytes = source.chunk(&pending.chunk, packs)?;
+            if pending.level == Some(0) {
+                self.found += pending.leaf(&bytes, packs, names, &mut self.neighbours, &mut visit)?;
+                return Ok(true);
             }
-            let before = self.found;
-            let mut wrong = None;
-            decode_leaf(&bytes, packs, names, |entry| {
-                self.found += 1;
-                if wrong.is_none() {
-                    match self.neighbours.check(&entry) {
-                        Ok(()) => visit(entry),
-                        Err(error) => wrong = Some(error),
-                    }
-                }
-            })
-            .map_err(TreeError::from)?;
-            if let Some(error) = wrong {
-                return Err(error.into());
-            }
-            if self.found - before != entries {
-                return Err(TreeError::Count { expected: entries, found: self.found - before }.into());
-            }
-            return Ok(true);
+            let (level, children) = pending.children(&bytes, packs)?;
+            self.stack.extend(children.into_iter().rev().map(|child| Pending::of(child, level)));
         }
         if self.found != self.expected {
             return Err(TreeError::Count { expected: self.expected, found: self.found }.into());
@@ -184,20 +262,10 @@ impl TreeReader {
         Ok(false)
     }
 
-    fn push_children(&mut self, bytes: &[u8], level: u32, entries: u64, packs: &mut PackSet) -> Result<(), TreeError> {
-        let (level, children) = decode_children(bytes, (level != u32::MAX).then_some(level), packs)?;
-        let counted: u64 = children.iter().fold(0, |sum, child| sum.saturating_add(child.entries));
-        if counted != entries {
-            return Err(TreeError::Count { expected: entries, found: counted });
-        }
-        self.stack.extend(children.into_iter().rev().map(|child| (level - 1, child.chunk, child.entries)));
-        Ok(())
-    }
-
     /// Leaves out everything that cannot hold `prefix` or what lies below it, so that one path costs one leaf.
     ///
-    /// Entries of the leaves that are read come as they are; parents of `prefix` may be among those left out, so the
-    /// rules that join entries are not checked any more.
+    /// The rules that join entries are checked as far as what is read shows them: parents and first members of
+    /// hard-link groups may be among what is left out.
     ///
     /// # Errors
     /// What the source reports, or [`TreeError`].
@@ -212,17 +280,21 @@ impl TreeReader {
     where
         S::Error: From<TreeError>,
     {
-        let mut stack = vec![(None, index)];
-        while let Some((level, chunk)) = stack.pop() {
-            let bytes = source.chunk(&chunk, packs)?;
-            if level == Some(0) {
-                let mut all = Vec::new();
-                decode_leaf(&bytes, packs, names, |entry| all.push(entry)).map_err(TreeError::from)?;
-                all.into_iter().filter(|entry| is_at_or_below(&entry.path, prefix)).for_each(&mut visit);
+        let mut stack = vec![Pending { level: None, chunk: index, first: Some(Vec::new()), entries: None }];
+        let mut neighbours = Neighbours::default();
+        while let Some(pending) = stack.pop() {
+            let bytes = source.chunk(&pending.chunk, packs)?;
+            if pending.level == Some(0) {
+                neighbours.from = neighbours.from.or_else(|| pending.first.clone());
+                pending.leaf(&bytes, packs, names, &mut neighbours, &mut |entry| {
+                    if is_at_or_below(&entry.path, prefix) {
+                        visit(entry);
+                    }
+                })?;
                 continue;
             }
-            let (level, children) = decode_children(&bytes, level, packs).map_err(TreeError::from)?;
-            stack.extend(overlapping(&children, prefix).iter().rev().map(|child| (Some(level - 1), child.chunk)));
+            let (level, children) = pending.children(&bytes, packs)?;
+            stack.extend(overlapping(&children, prefix).iter().rev().map(|child| Pending::of(child.clone(), level)));
         }
         Ok(())
     }
@@ -248,6 +320,7 @@ mod tests {
     use super::*;
     use crate::id::{ChunkId, PackId};
     use crate::pack::PackInfo;
+    use std::collections::HashSet;
     use std::sync::{Mutex, MutexGuard};
 
     /// Chunks in memory, one pack each time it is closed.

@@ -19,6 +19,7 @@ use crate::located::Located;
 use crate::pack::{FrameDecoder, PackInfo, open_whole};
 use crate::parallel;
 use crate::progress::Progress;
+use crate::segment::{Segment, SegmentError};
 use crate::sorter::Sorter;
 use crate::tree::{ChunkSource, TreeError, TreeReader};
 
@@ -71,7 +72,7 @@ pub fn check_data(
         for (name, snapshot) in snapshots {
             trees.snapshot(&name, &snapshot, cancel, progress)?;
         }
-        check_segments(fetcher, segments, report)?;
+        check_segments(fetcher, segments, scratch, report)?;
     }
     let chosen: Vec<PackInfo> = inventory.packs.iter().copied().filter(|pack| is_chosen(&pack.id, depth)).collect();
     for pack in &chosen {
@@ -280,16 +281,29 @@ impl From<VerifyError> for TreeProblem {
     }
 }
 
-/// Reads the segments: each must hash to its name.
-fn check_segments(fetcher: &Fetcher<'_>, segments: &[SegmentRef], report: &mut Report) -> Result<(), VerifyError> {
-    let mut wrong: HashMap<String, String> = HashMap::new();
+/// Reads the segments: each must hash to its name, and be one.
+fn check_segments(
+    fetcher: &Fetcher<'_>,
+    segments: &[SegmentRef],
+    scratch: &Path,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    let mut wrong: HashMap<String, (String, Class)> = HashMap::new();
     for segment in segments {
         let id = SegmentId(segment.id.0);
         match fetcher.store().get(&id.key(), segment.bytes) {
             Ok(bytes) => {
                 report.read_bytes += bytes.len() as u64;
                 if SegmentId::of(&bytes) != id {
-                    wrong.insert(id.key(), "it does not hash to its name".to_owned());
+                    wrong.insert(id.key(), ("it does not hash to its name".to_owned(), Class::Hash));
+                    continue;
+                }
+                let mut file = tempfile::tempfile_in(scratch)?;
+                std::io::Write::write_all(&mut file, &bytes)?;
+                let checked = Segment::open(file).and_then(|segment| segment.check_rows());
+                if let Err(error) = checked {
+                    let class = if matches!(error, SegmentError::Newer(_)) { Class::Newer } else { Class::Kind };
+                    wrong.insert(id.key(), (error.to_string(), class));
                 }
             }
             // Named already by the inventory, with its length.
@@ -298,9 +312,12 @@ fn check_segments(fetcher: &Fetcher<'_>, segments: &[SegmentRef], report: &mut R
             Err(error) => return Err(error.into()),
         }
     }
-    for (object, what) in wrong {
-        let what = format!("{what}; no snapshot needs it, the next snapshot replaces it");
-        report.add(Finding { object, what, class: Class::Hash, pack: None, snapshots: BTreeSet::new() });
+    for (object, (what, class)) in wrong {
+        let what = match class {
+            Class::Newer => what,
+            _ => format!("{what}; no snapshot needs it, the next snapshot replaces it"),
+        };
+        report.add(Finding { object, what, class, pack: None, snapshots: BTreeSet::new() });
     }
     Ok(())
 }

@@ -334,7 +334,7 @@ fn first_state(state: &Path) {
     rustix::fs::utimensat(CWD, data.join("attributes"), &times, AtFlags::empty()).unwrap();
     fs::write(data.join("no-access/secret"), "nobody may read this\n").unwrap();
     for path in ["no-access/secret", "no-access"] {
-        fs::set_permissions(data.join(path), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(data.join(path), Permissions::from_mode(0o000)).unwrap();
     }
     assert_eq!(fs::metadata(data.join("sparse")).unwrap().blocks(), 8, "the file system has no holes");
 }
