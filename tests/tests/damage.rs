@@ -73,3 +73,46 @@ fn a_sample_is_accepted_as_a_percentage() {
     machine.ok(&["verify", "--store", "store", "--sample", "5%"]);
     machine.run(&["verify", "--store", "store", "--sample", "500%"]).expect(2);
 }
+
+#[test]
+fn hints_that_were_damaged_are_named_and_written_again_on_demand() {
+    for hint in ["checkpoint", "format", "tile/0/000.p/2"] {
+        let machine = chain();
+        fs::write(machine.path("store").join(hint), "x").unwrap();
+        let found = machine.run(&["verify", "--store", "store"]).expect(1);
+        assert!(found.text().contains(hint), "{}", found.text());
+        machine.ok(&["restore", "--store", "store", "latest", "back"]);
+        let healed = machine.ok(&["verify", "--store", "store", "--heal"]);
+        assert!(healed.text().contains("written again"), "{}", healed.text());
+        machine.ok(&["verify", "--store", "store"]);
+    }
+}
+
+#[test]
+fn a_root_that_is_gone_is_named_and_stops_no_machine_that_knows_the_chain() {
+    let machine = chain();
+    fs::remove_file(machine.path("store/root/1.json")).unwrap();
+    let found = machine.run(&["verify", "--store", "store"]).expect(1);
+    assert!(found.text().contains("root/1.json"), "{}", found.text());
+    machine.ok(&["restore", "--store", "store", "latest", "back"]);
+}
+
+#[test]
+fn a_damaged_record_hides_neither_newer_nor_older_snapshots() {
+    let machine = chain();
+    for change in ["second", "third"] {
+        machine.write("tree/small", change);
+        machine.ok(&["snapshot", "--store", "store", "tree"]);
+    }
+    let record = machine.path("store/chain/00000000000000000002.json");
+    let mut bytes = fs::read(&record).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&record, bytes).unwrap();
+    let found = machine.run(&["verify", "--store", "store"]).expect(1);
+    assert!(found.text().contains("00000000000000000002"), "{}", found.text());
+    machine.ok(&["restore", "--store", "store", "latest", "newest"]);
+    same_tree(&machine.path("tree"), &machine.path("newest"));
+    machine.ok(&["restore", "--store", "store", "#1", "oldest"]);
+    assert!(!machine.path("oldest/small").exists());
+}
