@@ -303,7 +303,8 @@ fn c09_names_that_only_look_alike_are_restored_apart() {
 #[test]
 fn whatever_fills_the_next_slot_does_not_stop_the_chain() {
     let stranger = SecretKey::from_seed(&[9; 32]);
-    let fillings: [(&str, fn(&mut Forge, &SecretKey) -> Vec<u8>); 8] = [
+    type Filling = fn(&mut Forge, &SecretKey) -> Vec<u8>;
+    let fillings: [(&str, Filling); 8] = [
         ("random bytes", |_, _| snapkit_tests::every_kind::noise(4096, 1)),
         ("nothing", |_, _| Vec::new()),
         ("a flood", |_, _| vec![b' '; 3 << 20]),
