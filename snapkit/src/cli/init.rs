@@ -30,6 +30,13 @@ pub(super) struct InitArgs {
     node: Option<String>,
 }
 
+impl InitArgs {
+    /// The store that is named, if it is.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Initialised {
     bootstrap: String,
@@ -43,10 +50,7 @@ struct Initialised {
 }
 
 pub(super) fn run(args: &InitArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let place = match &args.place {
-        Some(place) => place.as_str(),
-        None => session.store_location()?,
-    };
+    let place = session.store_location()?;
     let mut options = session.config.open_options();
     options.create_directory = true;
     let store = store::open(place, &options)?;

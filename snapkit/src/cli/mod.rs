@@ -96,6 +96,15 @@ enum Command {
 }
 
 impl Command {
+    /// The store that the command itself names; it goes before the one of `--store`.
+    fn named_store(&self) -> Option<&str> {
+        match self {
+            Self::Init(args) => args.place(),
+            Self::Trust(args) => args.place(),
+            _ => None,
+        }
+    }
+
     fn run(&self, session: &mut Session<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Init(args) => init::run(args, session),
@@ -135,7 +144,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
     let signals = signals::install().map_err(|source| CliError::from(source).context("cannot handle signals"))?;
-    let mut session = Session::open(&cli.global, out, signals.cancel())?;
+    let mut session = Session::open(&cli.global, cli.command.named_store(), out, signals.cancel())?;
     let result = cli.command.run(&mut session);
     // Whatever an interrupted operation says about itself, the caller asks for the signal's code.
     match (result, signals.received()) {
@@ -146,10 +155,25 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    #![allow(clippy::unwrap_used)]
+
+    use clap::{CommandFactory, Parser};
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_store_named_by_the_command_counts_as_the_named_store() {
+        // Otherwise the credentials for it would not be looked up in the environment.
+        let named = |args: &[&str]| {
+            let cli = super::Cli::try_parse_from(args).unwrap();
+            cli.command.named_store().map(str::to_owned)
+        };
+        let bootstrap = format!("s3://b/p#root=sha256:{}", "0".repeat(64));
+        assert_eq!(named(&["snapkit", "init", "s3://b/p"]).as_deref(), Some("s3://b/p"));
+        assert_eq!(named(&["snapkit", "trust", "add", &bootstrap]).as_deref(), Some("s3://b/p"));
+        assert_eq!(named(&["snapkit", "doctor"]), None);
     }
 }

@@ -27,10 +27,16 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Reads the configuration as the command line and the environment say.
-    pub(super) fn open(global: &GlobalArgs, out: &'a mut Output, cancel: Cancel) -> Result<Self, CliError> {
+    pub(super) fn open(
+        global: &GlobalArgs,
+        named_store: Option<&str>,
+        out: &'a mut Output,
+        cancel: Cancel,
+    ) -> Result<Self, CliError> {
         let here =
             env::current_dir().map_err(|source| CliError::from(source).context("cannot tell the working directory"))?;
-        let flags = Flags { store: global.store.clone(), config: global.config.clone() };
+        let store = named_store.map(str::to_owned).or_else(|| global.store.clone());
+        let flags = Flags { store, config: global.config.clone() };
         let environment = Environment::new(env::vars_os());
         let progress = if global.quiet { ProgressMode::None } else { global.progress };
         Ok(Self { config: Config::load(&here, &environment, &flags)?, out, cancel, progress })

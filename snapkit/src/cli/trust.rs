@@ -34,6 +34,16 @@ enum TrustCommand {
 }
 
 /// A store that is believed.
+impl TrustArgs {
+    /// The store that is named, if one is.
+    pub(super) fn place(&self) -> Option<&str> {
+        match &self.command {
+            TrustCommand::Add { bootstrap } => Some(&bootstrap.url),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Trusted {
     store: String,
