@@ -3,11 +3,14 @@
 //! Documented in `docs/format/tree.md`. Layer: formats; bytes in and out, no store, no file system.
 
 mod codec;
+mod decode;
+mod encode;
 mod path;
 
-pub use codec::{
-    Child, CodecError, Header, LocalPacks, Number, decode_children, decode_entry_of_any_length, decode_leaf,
-    decode_refs, encode_child, encode_entry, encode_entry_of_any_length, encode_header, encode_ref,
+pub use codec::{Child, CodecError, Header};
+pub use decode::{decode_children, decode_entry_of_any_length, decode_leaf, decode_refs};
+pub use encode::{
+    LocalPacks, Number, encode_child, encode_entry, encode_entry_of_any_length, encode_header, encode_ref,
 };
 pub use path::{PathError, check as check_path, compare as compare_paths, join, parent, printable};
 
