@@ -119,7 +119,7 @@ fn decode_ref(d: &mut Decoder<'_>, packs: &Packs<'_>, content: Option<&ContentHa
 /// A decoder of a leaf, index chunk or chunk list.
 fn decoder(bytes: &[u8]) -> Result<Decoder<'_>, CodecError> {
     if bytes.len() > MAX_TREE_CHUNK_BYTES {
-        return malformed(format!("a chunk of {} bytes, at most {MAX_TREE_CHUNK_BYTES} are due", bytes.len()));
+        return malformed(format!("a tree chunk of {} bytes, at most {MAX_TREE_CHUNK_BYTES} are due", bytes.len()));
     }
     Ok(Decoder::new(bytes))
 }
