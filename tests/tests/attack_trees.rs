@@ -141,13 +141,19 @@ fn f04_a_hard_link_to_nothing_is_refused() {
 
 #[test]
 fn f04_a_hard_link_to_a_symlink_or_a_directory_is_refused() {
-    for kind in [Kind::Symlink { target: b"/etc/passwd".to_vec() }, Kind::Directory, Kind::Fifo] {
+    let kinds = [
+        (Kind::Symlink { target: b"/etc/passwd".to_vec() }, Class::Link, "b"),
+        (Kind::Fifo, Class::Link, "b"),
+        // A directory belongs to no group at all.
+        (Kind::Directory, Class::Kind, "a"),
+    ];
+    for (kind, class, named) in kinds {
         let mut content = Content::new();
         content.push("a", kind);
         content.linked_to("a");
         content.file("b", b"b");
         content.linked_to("a");
-        refused(content, Class::Kind, "a");
+        refused(content, class, named);
     }
 }
 

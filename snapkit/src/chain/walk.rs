@@ -10,7 +10,7 @@ use bytes::Bytes;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
 use manifests::document::record::{Body, Record, Void};
-use manifests::document::root::ROOT_CAP;
+use manifests::document::root::{ROOT_CAP, Root};
 use manifests::log::{EMPTY, TILE_WIDTH, Tile};
 use manifests::refusal::{Class, Refusal};
 
@@ -316,18 +316,27 @@ impl<'a> Walker<'a> {
     /// The roots were verified when they were first seen, and this machine has them; others still need the store's.
     fn check_roots(&mut self) -> Result<(), ChainError> {
         let Chain { store, trust, pin, root, .. } = self.chain;
+        let mut before: Option<Root> = None;
         for version in 1..=root.version() {
             let Some(kept) = trust.read_root(&pin.root, version)? else {
-                continue;
+                return Ok(());
             };
+            let verified = |bytes: &[u8]| match &before {
+                None => Root::parse_first(bytes, &pin.root),
+                Some(before) => before.parse_next(bytes),
+            };
+            let known = verified(&kept)?;
+            // A root is its payload; the envelope around it can be written in more than one way.
+            let is_same = |bytes: &[u8]| verified(bytes).is_ok_and(|found| found.digest() == known.digest());
             let key = format!("root/{version}.json");
-            let (class, found) = match store.get(&key, ROOT_CAP as u64) {
-                Ok(bytes) if bytes == kept => continue,
-                Ok(_) => (Class::Hash, "other bytes"),
-                Err(StoreError::Missing { .. }) => (Class::Missing, "no such object"),
-                Err(StoreError::TooBig { .. }) => (Class::TooBig, "more"),
+            let problem = match store.get(&key, ROOT_CAP as u64) {
+                Ok(bytes) => (!is_same(&bytes)).then_some((Class::Hash, "another")),
+                Err(StoreError::Missing { .. }) => Some((Class::Missing, "no such object")),
+                Err(StoreError::TooBig { .. }) => Some((Class::TooBig, "more")),
                 Err(error) => return Err(error.into()),
             };
+            before = Some(known);
+            let Some((class, found)) = problem else { continue };
             let copy = trust.root_file(&pin.root, version);
             let refusal = Refusal::new(class, key, "the root that was verified before", found)
                 .with_hint(format!("new machines cannot begin without it; put back {}", copy.display()));
