@@ -15,7 +15,7 @@ fn malformed<T>(what: impl Into<String>) -> Result<T, CodecError> {
     Err(CodecError::Malformed(what.into()))
 }
 
-/// Decodes what [`encode_entry_of_any_length`] encoded with pack numbers as they are.
+/// Decodes what [`super::encode_entry_of_any_length`] encoded with pack numbers as they are.
 ///
 /// # Errors
 /// [`CodecError`] when the bytes are not that.
