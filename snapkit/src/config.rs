@@ -79,6 +79,8 @@ pub enum Proof {
     Written,
     /// By reading every file back from the file system.
     Reread,
+    /// By reading every file back from the device, past the page cache.
+    Device,
 }
 
 /// One effective value and where it came from.
@@ -317,6 +319,7 @@ impl Proof {
         match self {
             Self::Written => "written",
             Self::Reread => "reread",
+            Self::Device => "device",
         }
     }
 }
@@ -328,7 +331,8 @@ impl FromStr for Proof {
         match text {
             "written" => Ok(Self::Written),
             "reread" => Ok(Self::Reread),
-            _ => Err("expected `written` or `reread`".to_owned()),
+            "device" => Ok(Self::Device),
+            _ => Err("expected `written`, `reread` or `device`".to_owned()),
         }
     }
 }

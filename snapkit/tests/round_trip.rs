@@ -8,7 +8,7 @@ use std::path::Path;
 use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
 use snapkit::progress::Progress;
-use snapkit::restore::{self, Destination, Owners, Proof, Selection};
+use snapkit::restore::{self, Chosen, Destination, Owners, Proof, Selection};
 use snapkit::scan::inspect::digest_directory;
 use snapkit::scan::walk::WalkOptions;
 use snapkit::snapshot::{self, Base, Directories, Options, Outcome, Source};
@@ -27,9 +27,14 @@ fn take(store: &dyn Store, dir: &Path, base: &Base) -> Outcome {
 
 fn restore(store: &dyn Store, dir: &Path, outcome: &Outcome, proof: Proof) {
     let fetcher = Fetcher::new(store);
-    let options = restore::Options { owners: Owners::Ids, devices: true, proof, fetchers: 4 };
+    let options = restore::Options { owners: Owners::Ids, devices: true, proof, fetchers: 4, seeds: Vec::new() };
     let target = dir.join("restored");
-    let destination = Destination::prepare(&target, vec![("state".to_owned(), None)]).unwrap();
+    let destination = Destination::prepare(
+        &target,
+        vec![("state".to_owned(), None)],
+        &Chosen::new(String::new(), String::new(), (1, String::new()), Vec::new()),
+    )
+    .unwrap();
     let scratch = dir.join("scratch");
     let cancel = Cancel::new();
     let plan =

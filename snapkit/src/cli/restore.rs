@@ -1,30 +1,33 @@
 //! `snapkit restore`: bring a snapshot back.
 
-use std::collections::BTreeSet;
-use std::io::{self, Write};
+mod choice;
+mod report;
+
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
-use snapkit::restore::{self, Adapted, Destination, Options, Owners, Plan, Proof, Selection};
+use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Proof, RestoreError, Restored};
 use snapkit::selector::Selector;
 
+use self::choice::{Layout, Trees, choose, chosen, layout, selection};
+use self::report::Done;
 use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
-use super::output::{Bytes, Report, Took};
 use super::session::Session;
 
 /// Restore a snapshot into a new directory
 ///
 /// Everything is verified, staged beside the target, proved from what the file system holds, and appears in one step.
-/// A snapshot with one tree is restored straight into TARGET, one with several into TARGET/NAME.
+/// A snapshot with one tree is restored straight into TARGET, one with several into TARGET/NAME. A restore that was
+/// interrupted goes on, with the snapshot it had chosen, when the same command is given again.
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// Snapshot: latest, latest~2, name or unique prefix, number, or @TIME
     snapshot: Selector,
-    /// Directory to make; it must be missing or empty
+    /// Directory to make; it must be missing or empty, unless it is updated in place
     target: PathBuf,
     /// Restore the tree NAME to PATH instead; can be repeated
     #[arg(long, value_name = "NAME=PATH")]
@@ -47,6 +50,15 @@ pub(super) struct RestoreArgs {
     /// Restore fifos and devices too
     #[arg(long)]
     devices: bool,
+    /// Directory that is likely to hold the same files: what hashes right is copied, not fetched; can be repeated
+    #[arg(long, value_name = "DIR")]
+    seed: Vec<PathBuf>,
+    /// Update the directories that are there: write only what differs, each path in one step
+    #[arg(long)]
+    in_place: bool,
+    /// With --in-place, remove what is not in the snapshot
+    #[arg(long, requires = "in_place")]
+    delete: bool,
 }
 
 /// Where contents come from in a proof.
@@ -56,6 +68,8 @@ enum ProofArg {
     Written,
     /// Every file read back
     Reread,
+    /// Every file read back past the page cache
+    Device,
 }
 
 /// Who owns what is restored.
@@ -70,72 +84,11 @@ enum OwnerArg {
     Me,
 }
 
-#[derive(Debug, Serialize)]
-struct Done {
-    snapshot: String,
-    seq: u64,
-    id: String,
-    dry_run: bool,
-    targets: Vec<Target>,
-    entries: u64,
-    files: u64,
-    bytes: u64,
-    packs: u64,
-    pack_bytes: u64,
-    fetched_bytes: Option<u64>,
-    content_digest: String,
-    full_digest: String,
-    exact: bool,
-    proof: &'static str,
-    changes: Vec<Change>,
-    seconds: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Target {
-    tree: String,
-    path: String,
-}
-
-/// One way in which the result differs from the snapshot, and the first paths.
-#[derive(Debug, Serialize)]
-struct Change {
-    what: &'static str,
-    count: u64,
-    paths: Vec<String>,
-}
-
-impl Report for Done {
-    const SCHEMA: &'static str = "snapkit.restore/1";
-
-    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let verb = if self.dry_run { "would restore" } else { "restored" };
-        writeln!(out, "{verb} {} (record {})", self.snapshot, self.seq)?;
-        for target in &self.targets {
-            writeln!(out, "  {} -> {}", target.tree, target.path)?;
-        }
-        writeln!(out, "  {} entries, {} files, {}", self.entries, self.files, Bytes(self.bytes))?;
-        match self.fetched_bytes {
-            Some(fetched) => writeln!(out, "  fetched {}, proof {}", Bytes(fetched), self.proof)?,
-            None => writeln!(out, "  from {} packs of {}", self.packs, Bytes(self.pack_bytes))?,
-        }
-        for change in &self.changes {
-            writeln!(out, "  {}: {} paths, such as {}", change.what, change.count, change.paths.join(", "))?;
-        }
-        writeln!(out, "  content digest {}", self.content_digest)?;
-        writeln!(out, "  full digest    {}", self.full_digest)?;
-        if self.exact {
-            writeln!(out, "  both are those of the signed record")?;
-        }
-        writeln!(out, "  took {}", Took(Duration::from_secs_f64(self.seconds)))
-    }
-}
-
 pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let started = Instant::now();
     let opened = Opened::new(session)?;
     let chain = opened.chain()?;
-    let record = args.snapshot.resolve(&chain)?;
+    let record = choose(args, &chain)?;
     let (name, snapshot) = snapshot_of(&record)?;
     let trees: Vec<&str> = snapshot.private.trees.iter().map(|tree| tree.name.as_str()).collect();
     let selection = selection(args, &trees)?;
@@ -149,128 +102,129 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         devices: args.devices,
         proof: proof(args, session),
         fetchers: if opened.store.url().starts_with('/') { 2 } else { 8 },
+        seeds: seeds(args)?,
     };
     let fetcher = Fetcher::new(&*opened.store);
     let scratch = opened.cache().join("scratch");
-    // The directory beside the target is made first: a target that cannot be used stops the run before any download.
-    let mut destinations = Vec::new();
-    if !args.dry_run {
-        for (target, trees) in &layout {
-            destinations.push(Destination::prepare(target, trees.clone()).map_err(refused)?);
-        }
-    }
-    let xattrs = destinations.iter().all(Destination::has_xattrs);
-    let plan =
-        restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, &session.cancel).map_err(refused)?;
-    let fetched_bytes = if args.dry_run {
-        None
-    } else {
-        let (progress, reporter) = session.show_progress();
-        let restored =
-            restore::apply(&fetcher, &plan, destinations, &options, &session.cancel, &progress).map_err(refused)?;
-        drop(reporter);
-        Some(restored.fetched_bytes)
+    let make_plan = |xattrs: bool, cancel: &Cancel| {
+        restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, cancel)
     };
-    let targets = layout.iter().flat_map(|(target, trees)| {
-        trees.iter().map(|(tree, inside)| {
-            let path = inside.as_ref().map_or_else(|| target.clone(), |inside| target.join(inside));
-            Target { tree: tree.clone(), path: path.display().to_string() }
-        })
-    });
+    let chosen = |trees: &[(String, Option<String>)]| chosen(args, &record, &chain, trees);
+    let (plan, outcome) = match (args.dry_run, args.in_place) {
+        (true, false) => (make_plan(true, &session.cancel).map_err(refused)?, Outcome::default()),
+        (false, false) => {
+            // The directory beside the target is made first: a target that cannot be used stops the run before any
+            // download.
+            let prepare = |(target, trees): &(PathBuf, Trees)| {
+                Destination::prepare(target, trees.clone(), &chosen(trees)).map_err(refused)
+            };
+            let destinations = layout.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+            let resumed = destinations.iter().any(Destination::is_resumed);
+            let plan = make_plan(destinations.iter().all(Destination::has_xattrs), &session.cancel).map_err(refused)?;
+            let (progress, reporter) = session.show_progress();
+            let restored = restore::apply(&fetcher, &plan, destinations, &options, &session.cancel, &progress);
+            drop(reporter);
+            (plan, Outcome { restored: Some(restored.map_err(refused)?), resumed, changed: Vec::new() })
+        }
+        (dry_run, true) => {
+            let trees = targets(&layout).map(|(tree, path)| InPlace::open(&path, tree).map_err(refused));
+            let trees = trees.collect::<Result<Vec<_>, _>>()?;
+            let plan = make_plan(true, &session.cancel).map_err(refused)?;
+            let (progress, reporter) = session.show_progress();
+            let updated = if dry_run {
+                restore::preview(&plan, &trees).map(|changed| (None, changed))
+            } else {
+                let chosen = chosen(&[]);
+                restore::update(&fetcher, &plan, &trees, args.delete, &chosen, &options, &session.cancel, &progress)
+                    .map(|(restored, changed)| (Some(restored), changed))
+            };
+            drop(reporter);
+            let (restored, changed) = updated.map_err(refused)?;
+            (plan, Outcome { restored, resumed: false, changed })
+        }
+    };
     let expected = plan.expected();
     session.out.report(&Done {
         snapshot: name,
         seq: record.header.seq,
         id: record.digest.to_string(),
         dry_run: args.dry_run,
-        targets: targets.collect(),
+        targets: report::targets(targets(&layout), &outcome.changed, args.delete),
         entries: plan.entries(),
         files: plan.files(),
         bytes: plan.bytes(),
         packs: plan.packs,
         pack_bytes: plan.pack_bytes,
-        fetched_bytes,
+        fetched_bytes: outcome.restored.map(|restored| restored.fetched_bytes),
+        reused_bytes: outcome.restored.map(|restored| restored.reused_bytes),
+        resumed: outcome.resumed,
         content_digest: expected.content.to_string(),
         full_digest: expected.full.to_string(),
         exact: plan.exact,
-        proof: if options.proof == Proof::Reread { "reread" } else { "written" },
-        changes: changes(&plan),
+        proof: options.proof.as_str(),
+        changes: report::changes(&plan),
         seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(Exit::DONE)
 }
 
+/// What came of it.
+#[derive(Default)]
+struct Outcome {
+    /// `None` when nothing was to be done.
+    restored: Option<Restored>,
+    resumed: bool,
+    /// For each tree, what was not as planned; only in place.
+    changed: Vec<Changed>,
+}
+
+/// Each tree and the directory it goes to.
+fn targets(layout: &Layout) -> impl Iterator<Item = (&str, PathBuf)> {
+    layout.iter().flat_map(|(target, trees)| {
+        trees.iter().map(|(tree, inside)| {
+            let path = inside.as_ref().map_or_else(|| target.clone(), |inside| target.join(inside));
+            (tree.as_str(), path)
+        })
+    })
+}
+
 /// A restore that was refused has the exit code of its class; a choice that matches nothing is the answer no.
-fn refused(error: restore::RestoreError) -> CliError {
+fn refused(error: RestoreError) -> CliError {
+    let next = match &error {
+        RestoreError::Busy { .. } => Some("wait until it has ended"),
+        RestoreError::ForeignStaging { .. } => Some("see who made it, remove it, and restore again"),
+        RestoreError::InTheWay { .. } => Some("move them away, or give --delete to remove them"),
+        RestoreError::Cancelled => Some("the same command goes on from here"),
+        error if error.can_go_on() => Some("when the store answers again, the same command goes on from here"),
+        _ => None,
+    };
+    let refused = refused_by_class(error);
+    match next {
+        Some(next) => refused.next(next),
+        None => refused,
+    }
+}
+
+fn refused_by_class(error: RestoreError) -> CliError {
     match error.class() {
         Some(class) => CliError::of_class(error, class),
-        None if matches!(error, restore::RestoreError::NothingSelected) => CliError::from(error).with_exit(Exit::NO),
+        None if matches!(error, RestoreError::NothingSelected) => CliError::from(error).with_exit(Exit::NO),
         None => error.into(),
+    }
+}
+
+fn seeds(args: &RestoreArgs) -> Result<Vec<PathBuf>, CliError> {
+    match args.seed.iter().find(|seed| !seed.is_dir()) {
+        Some(missing) => Err(CliError::usage(format!("--seed {} is no directory", missing.display()))),
+        None => Ok(args.seed.clone()),
     }
 }
 
 fn proof(args: &RestoreArgs, session: &Session<'_>) -> Proof {
     match args.proof {
+        Some(ProofArg::Device) => Proof::Device,
         Some(ProofArg::Reread) => Proof::Reread,
         Some(ProofArg::Written) => Proof::Written,
         None => session.config.restore.proof.value,
     }
-}
-
-/// What is chosen. With several trees a path begins with the name of its tree.
-fn selection(args: &RestoreArgs, trees: &[&str]) -> Result<Selection, CliError> {
-    let mut selection = Selection { include: args.include.clone(), ..Selection::default() };
-    let Some(path) = &args.path else { return Ok(selection) };
-    let path = path.trim_matches('/');
-    if let [_] = trees {
-        selection.subtree = Some(path.as_bytes().to_vec());
-        return Ok(selection);
-    }
-    let (tree, inside) = path.split_once('/').unwrap_or((path, ""));
-    if !trees.contains(&tree) {
-        return Err(CliError::usage(format!("the snapshot has no tree {tree:?}"))
-            .next(format!("begin the path with one of: {}", trees.join(", "))));
-    }
-    selection.trees = BTreeSet::from([tree.to_owned()]);
-    selection.subtree = (!inside.is_empty()).then(|| inside.as_bytes().to_vec());
-    Ok(selection)
-}
-
-/// Each target with its trees, and where in the target they go.
-type Layout = Vec<(PathBuf, Vec<(String, Option<String>)>)>;
-
-fn layout(args: &RestoreArgs, trees: &[&str], chosen: &BTreeSet<String>) -> Result<Layout, CliError> {
-    let mut layout = Layout::new();
-    let mut mapped = BTreeSet::new();
-    for map in &args.map {
-        let Some((tree, path)) = map.split_once('=') else {
-            return Err(CliError::usage(format!("--map {map:?} is not NAME=PATH")));
-        };
-        if !trees.contains(&tree) || !mapped.insert(tree) {
-            return Err(CliError::usage(format!(
-                "--map names the tree {tree:?}, which the snapshot has not, or twice"
-            ))
-            .next(format!("its trees: {}", trees.join(", "))));
-        }
-        layout.push((path.into(), vec![(tree.to_owned(), None)]));
-    }
-    let several = trees.len() > 1;
-    let rest = trees.iter().filter(|tree| !mapped.contains(*tree) && (chosen.is_empty() || chosen.contains(**tree)));
-    let rest: Vec<(String, Option<String>)> =
-        rest.map(|tree| ((*tree).to_owned(), several.then(|| (*tree).to_owned()))).collect();
-    if !rest.is_empty() {
-        layout.push((args.target.clone(), rest));
-    }
-    Ok(layout)
-}
-
-fn changes(plan: &Plan) -> Vec<Change> {
-    let all: [(&'static str, &Adapted); 4] = [
-        ("owned by whoever restores", &plan.changes.owners),
-        ("setuid or setgid dropped", &plan.changes.setid),
-        ("extended attributes dropped", &plan.changes.xattrs),
-        ("fifos and devices left out", &plan.changes.devices),
-    ];
-    let made = all.into_iter().filter(|(_, adapted)| adapted.count > 0);
-    made.map(|(what, adapted)| Change { what, count: adapted.count, paths: adapted.paths.clone() }).collect()
 }

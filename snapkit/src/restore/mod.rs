@@ -1,21 +1,35 @@
 //! Restoring: a verified snapshot back into directories, proved before it appears.
 //!
 //! plan (only reads) -> stage (a private directory beside the target) -> prove (from the file system) -> one rename.
-//! Whatever goes wrong before the rename leaves the target as it was.
+//! Whatever goes wrong before the rename leaves the target as it was; what was staged by then serves the next run.
 //! Layer: operations; joins a store with the file system.
 
 mod adapt;
-mod finish;
+mod apply;
+mod compare;
+mod directories;
+mod frames;
+mod in_place;
+mod links;
+mod mount;
+mod order;
 mod place;
 mod plan;
 mod prove;
+mod reuse;
+mod spool;
 mod stage;
+mod staging;
 mod target;
 
 pub use crate::config::Proof;
 pub use adapt::{Adapted, Owners};
-pub use plan::{Plan, PlannedTree, Selection, plan};
-pub use target::{Destination, apply};
+pub use apply::apply;
+pub use in_place::{Changed, InPlace, preview, update};
+pub use plan::{Plan, Selection, plan};
+pub use spool::PlannedTree;
+pub use staging::Chosen;
+pub use target::{Destination, interrupted};
 
 use std::io;
 use std::path::PathBuf;
@@ -37,6 +51,8 @@ pub struct Options {
     pub proof: Proof,
     /// Most frames fetched at once.
     pub fetchers: usize,
+    /// Directories that are likely to hold the same files, laid out as the target.
+    pub seeds: Vec<PathBuf>,
 }
 
 /// What a restore did.
@@ -50,6 +66,8 @@ pub struct Restored {
     pub bytes: u64,
     /// Bytes fetched from packs.
     pub fetched_bytes: u64,
+    /// Bytes of files that were in place after an interrupted run, or in a seed.
+    pub reused_bytes: u64,
 }
 
 /// Why a restore stopped. The target is as it was.
@@ -82,6 +100,18 @@ pub enum RestoreError {
         /// The target.
         path: PathBuf,
     },
+    /// Another restore to the same target is running.
+    #[error("another restore is using {}", .path.display())]
+    Busy {
+        /// The private directory.
+        path: PathBuf,
+    },
+    /// The private directory of the target was made by somebody else.
+    #[error("{} is not a private directory of whoever restores; look at it, and remove it", .path.display())]
+    ForeignStaging {
+        /// The private directory.
+        path: PathBuf,
+    },
     /// The target cannot be made or replaced.
     #[error("cannot restore to {}", .path.display())]
     Target {
@@ -112,6 +142,21 @@ pub enum RestoreError {
         /// The first difference.
         what: String,
     },
+    /// A directory with something in it that is not in the snapshot stands where something else belongs.
+    #[error("the directory {path} must give way to something else and holds paths that are not in the snapshot")]
+    InTheWay {
+        /// The path, printable.
+        path: String,
+    },
+    /// A restore in place stopped after it had begun to change the target.
+    #[error("{} holds a part of the snapshot; the same command goes on from there", .path.display())]
+    Partly {
+        /// The target.
+        path: PathBuf,
+        /// Why it stopped.
+        #[source]
+        cause: Box<RestoreError>,
+    },
     /// Two paths fall together on the target's file system.
     #[error("{path} collides with another path on the target's file system")]
     Collides {
@@ -125,7 +170,7 @@ pub enum RestoreError {
     #[error("nothing in the snapshot matches what was selected")]
     NothingSelected,
     /// It was asked to stop.
-    #[error("stopped on request; nothing was changed")]
+    #[error("stopped on request; the target was not changed")]
     Cancelled,
 }
 
@@ -136,12 +181,19 @@ impl RestoreError {
             Self::Fetch(error) => error.class(),
             Self::TreeDigest { .. } | Self::Content { .. } | Self::NotProved { .. } => Some(Class::Hash),
             Self::BadReference { .. } => Some(Class::Size),
-            Self::TargetNotEmpty { .. } => Some(Class::Target),
+            Self::TargetNotEmpty { .. } | Self::Busy { .. } | Self::ForeignStaging { .. } => Some(Class::Target),
+            Self::InTheWay { .. } => Some(Class::Target),
+            Self::Partly { cause, .. } => cause.class(),
             Self::Collides { .. } => Some(Class::PathCollide),
             Self::Target { .. } | Self::Write { .. } | Self::ReadBack(_) | Self::NothingSelected | Self::Cancelled => {
                 None
             }
         }
+    }
+
+    /// Whether what was staged is worth keeping: the same may succeed when it is asked for again.
+    pub fn can_go_on(&self) -> bool {
+        matches!(self, Self::Cancelled) || matches!(self, Self::Fetch(FetchError::Store(_)))
     }
 
     fn write(path: &[u8], source: impl Into<io::Error>) -> Self {

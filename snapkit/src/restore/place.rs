@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
 
 use super::RestoreError;
 use crate::entry::{Entry, Kind, parent};
@@ -23,9 +24,17 @@ pub(super) fn name_of(path: &[u8]) -> CString {
     CString::new(name).expect("paths without NUL were checked when they were read")
 }
 
+/// Opens a directory below `parent`, never through a link and never on another file system.
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(parent, OsStr::from_bytes(name), flags, Mode::empty())?)
+    let name = OsStr::from_bytes(name);
+    let within =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), within) {
+        // Where a container's filter hides the call: the name is one component, so this differs in mount points only.
+        Err(Errno::NOSYS | Errno::PERM) => Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?),
+        opened => Ok(opened?),
+    }
 }
 
 /// Opens directories of a staged tree, component by component and never through a link.
@@ -73,6 +82,27 @@ impl NewFile {
         Ok(Self { file, hasher: blake3::Hasher::new(), at: 0 })
     }
 
+    /// Opens a file of which a part is there already.
+    pub(super) fn reopen(directory: BorrowedFd<'_>, name: &CString) -> io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+        Ok(Self { file, hasher: blake3::Hasher::new(), at: 0 })
+    }
+
+    /// Goes past bytes that are there already; they count in the hash as the file has them now.
+    pub(super) fn keep(&mut self, bytes: usize) -> io::Result<()> {
+        let mut left = bytes;
+        let mut buffer = vec![0; left.min(64 << 10)];
+        while left > 0 {
+            let n = left.min(buffer.len());
+            self.file.read_exact_at(&mut buffer[..n], self.at)?;
+            self.hasher.update(&buffer[..n]);
+            self.at += n as u64;
+            left -= n;
+        }
+        Ok(())
+    }
+
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.at)?;
         self.hasher.update(bytes);
@@ -94,13 +124,14 @@ impl NewFile {
 
     /// Checks the content against the entry and gives the file its metadata.
     pub(super) fn finish(self, entry: &Entry) -> Result<(), RestoreError> {
-        let Kind::File { size, content, holes, .. } = &entry.kind else { unreachable!("only files are written") };
+        let Kind::File { size, content, .. } = &entry.kind else { unreachable!("only files are written") };
         if self.at != *size || self.hasher.finalize().as_bytes() != &content.0 {
             return Err(RestoreError::Content { path: crate::entry::printable(&entry.path) });
         }
         let finish = || -> io::Result<()> {
-            if holes.last().is_some_and(|hole| hole.offset + hole.bytes == *size) {
-                rustix::fs::ftruncate(&self.file, *size)?;
+            // It ends with a hole, or was begun from something longer.
+            if self.file.metadata()?.len() != *size {
+                self.file.set_len(*size)?;
             }
             set_metadata(self.file.as_fd(), entry)
         };
@@ -113,13 +144,33 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
+/// The mode of an entry until it is proved: without root its owner must be able to look into it.
+pub(super) fn mode_until_proved(entry: &Entry) -> u32 {
+    let needed = match &entry.kind {
+        Kind::Directory => 0o700,
+        Kind::File { .. } => 0o400,
+        _ => 0,
+    };
+    if rustix::process::geteuid().is_root() { entry.mode } else { entry.mode | needed }
+}
+
+/// Sets the mode of a name that is no link, through a handle.
+pub(super) fn set_mode(directory: BorrowedFd<'_>, name: &CString, mode: u32) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), Mode::from_raw_mode(mode))?)
+}
+
 /// Gives an open file or directory its owner, mode, attributes and time, in the order in which none undoes another.
 pub(super) fn set_metadata(file: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
     let stat = rustix::fs::fstat(file)?;
     if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
         rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode_until_proved(entry)))?;
     for (name, value) in &entry.xattrs {
         rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty())?;
     }
@@ -147,8 +198,7 @@ pub(super) fn make_special(directory: BorrowedFd<'_>, entry: &Entry) -> io::Resu
         rustix::fs::chownat(directory, &name, Some(uid), Some(gid), no_follow)?;
     }
     if !matches!(entry.kind, Kind::Symlink { .. }) {
-        // The name was made a moment ago in a directory nobody else may enter; it is no link.
-        rustix::fs::chmodat(directory, &name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+        set_mode(directory, &name, entry.mode)?;
     }
     for (key, value) in &entry.xattrs {
         let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();

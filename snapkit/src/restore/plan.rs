@@ -1,21 +1,18 @@
 //! Planning a restore: read and verify all trees, choose, and say what will be done. Nothing is written.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use manifests::document::snapshot as document;
 
 use super::adapt::{Adapter, Changes};
+use super::spool::{PlanFile, PlannedTree, Planning, Spool, scratch_error};
 use super::{Options, RestoreError};
 use crate::cancel::Cancel;
 use crate::digest::{Digests, TreeDigester, of_state};
-use crate::entry::{
-    ChunkList, Entry, Kind, OwnerNames, PackSet, decode_entry_of_any_length, decode_refs, encode_entry_of_any_length,
-};
+use crate::entry::{ChunkList, Entry, Kind, OwnerNames, PackSet, decode_refs};
 use crate::fetch::{FetchError, Fetcher};
 use crate::id::ContentHash;
 use crate::located::Located;
@@ -39,59 +36,6 @@ impl Selection {
     }
 }
 
-/// Entries in order, in a file of the cache directory.
-pub(super) struct PlanFile {
-    file: File,
-}
-
-impl PlanFile {
-    /// All entries in order.
-    pub(super) fn read(&self) -> io::Result<impl Iterator<Item = io::Result<Entry>> + Send + use<>> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
-        let mut input = BufReader::with_capacity(256 << 10, file);
-        let mut buffer = Vec::new();
-        Ok(std::iter::from_fn(move || next(&mut input, &mut buffer).transpose()))
-    }
-
-    /// The entry at a place that [`PlannedTree::directories`] names.
-    pub(super) fn at(&self, place: u64) -> io::Result<Entry> {
-        let mut len = [0; 4];
-        self.file.read_exact_at(&mut len, place)?;
-        let mut buffer = vec![0; u32::from_le_bytes(len) as usize];
-        self.file.read_exact_at(&mut buffer, place + 4)?;
-        decode_entry_of_any_length(&buffer).map_err(io::Error::other)
-    }
-}
-
-fn next(input: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Option<Entry>> {
-    let mut len = [0; 4];
-    if input.read(&mut len[..1])? == 0 {
-        return Ok(None);
-    }
-    input.read_exact(&mut len[1..])?;
-    buffer.resize(u32::from_le_bytes(len) as usize, 0);
-    input.read_exact(buffer)?;
-    decode_entry_of_any_length(buffer).map(Some).map_err(io::Error::other)
-}
-
-/// One tree of the plan.
-pub struct PlannedTree {
-    /// Its name.
-    pub name: String,
-    /// Paths of every kind that will be restored.
-    pub entries: u64,
-    /// Regular files.
-    pub files: u64,
-    /// Their length in bytes.
-    pub bytes: u64,
-    /// The digests that the result must have.
-    pub expected: Digests,
-    pub(super) file: PlanFile,
-    /// Where the directories lie in the plan file.
-    pub(super) directories: Vec<u64>,
-}
-
 /// What a restore will do.
 pub struct Plan {
     /// The trees, ascending by name.
@@ -105,6 +49,8 @@ pub struct Plan {
     /// True when all trees are restored whole and as they were, so the result must have the record's digests.
     pub exact: bool,
     pub(super) pack_set: PackSet,
+    /// A directory for files that are needed while the plan is carried out.
+    pub(super) scratch: PathBuf,
 }
 
 impl Plan {
@@ -166,7 +112,15 @@ pub fn plan(
     trees.retain(|tree| tree.entries > 0);
     let exact = selection.trees.is_empty() && selection.is_whole() && changes == Changes::default();
     let pack_bytes = used.iter().map(|pack| packs.get(*pack).pack_bytes).sum();
-    Ok(Plan { trees, changes, pack_bytes, packs: used.len() as u64, exact, pack_set: packs })
+    Ok(Plan {
+        trees,
+        changes,
+        pack_bytes,
+        packs: used.len() as u64,
+        exact,
+        pack_set: packs,
+        scratch: scratch.to_owned(),
+    })
 }
 
 fn merge(all: &mut Changes, more: Changes) {
@@ -195,10 +149,6 @@ fn patterns(include: &[String]) -> Result<Option<Gitignore>, RestoreError> {
     builder.build().map(Some).map_err(wrong)
 }
 
-fn scratch_error(source: io::Error) -> RestoreError {
-    RestoreError::Write { path: "the plan in the cache directory".to_owned(), source }
-}
-
 /// Reads a whole tree, checks it against its record, and keeps it in a file.
 fn read_tree(
     mut fetcher: &Fetcher<'_>,
@@ -213,7 +163,7 @@ fn read_tree(
     let index = index.within(packs);
     let mut reader = TreeReader::new(index, tree.entries);
     let mut digester = TreeDigester::default();
-    let mut out = Writer::create(scratch)?;
+    let mut out = Spool::create(scratch)?;
     let mut result = Ok(());
     while reader.next_leaf(&mut fetcher, packs, names, |entry| {
         digester.push(&entry);
@@ -238,36 +188,6 @@ fn read_tree(
     out.finish()
 }
 
-struct Writer {
-    out: BufWriter<File>,
-    buffer: Vec<u8>,
-    at: u64,
-}
-
-impl Writer {
-    fn create(scratch: &Path) -> Result<Self, RestoreError> {
-        std::fs::create_dir_all(scratch).map_err(scratch_error)?;
-        let file = tempfile::tempfile_in(scratch).map_err(scratch_error)?;
-        Ok(Self { out: BufWriter::with_capacity(256 << 10, file), buffer: Vec::new(), at: 0 })
-    }
-
-    /// Adds an entry and says where it lies.
-    fn push(&mut self, entry: &Entry) -> Result<u64, RestoreError> {
-        self.buffer.clear();
-        encode_entry_of_any_length(&mut self.buffer, &mut |pack| pack, entry);
-        self.out.write_all(&(self.buffer.len() as u32).to_le_bytes()).map_err(scratch_error)?;
-        self.out.write_all(&self.buffer).map_err(scratch_error)?;
-        let at = self.at;
-        self.at += 4 + self.buffer.len() as u64;
-        Ok(at)
-    }
-
-    fn finish(self) -> Result<PlanFile, RestoreError> {
-        let file = self.out.into_inner().map_err(|error| scratch_error(error.into_error()))?;
-        Ok(PlanFile { file })
-    }
-}
-
 /// Chooses the entries to restore and adapts them to what can be had.
 fn choose(
     name: &str,
@@ -278,27 +198,15 @@ fn choose(
     used: &mut BTreeSet<u32>,
     scratch: &Path,
 ) -> Result<PlannedTree, RestoreError> {
-    let mut out = Writer::create(scratch)?;
-    let mut digester = TreeDigester::default();
-    let mut directories = Vec::new();
-    let (mut entries, mut files, mut bytes) = (0, 0, 0);
+    let mut planned = Planning::create(scratch)?;
     // Directories above what is chosen come along; they are held back until something below them is.
     let mut held: Vec<Entry> = Vec::new();
     let mut keep = |entry: Entry, adapter: &mut Adapter<'_>| -> Result<(), RestoreError> {
         let Some(entry) = adapter.adapt(entry) else { return Ok(()) };
-        digester.push(&entry);
-        if let Kind::File { size, chunks: ChunkList::Inline(list) | ChunkList::Stored(list), .. } = &entry.kind {
-            files += 1;
-            bytes += size;
+        if let Kind::File { chunks: ChunkList::Inline(list) | ChunkList::Stored(list), .. } = &entry.kind {
             used.extend(list.iter().map(|r| r.pack));
         }
-        entries += 1;
-        let is_directory = matches!(entry.kind, Kind::Directory);
-        let place = out.push(&entry)?;
-        if is_directory {
-            directories.push(place);
-        }
-        Ok(())
+        planned.push(&entry)
     };
     for entry in raw.read().map_err(scratch_error)? {
         let entry = entry.map_err(scratch_error)?;
@@ -315,11 +223,10 @@ fn choose(
         }
         keep(entry, adapter)?;
     }
-    let expected = digester.finish();
-    Ok(PlannedTree { name: name.to_owned(), entries, files, bytes, expected, file: out.finish()?, directories })
+    planned.finish(name)
 }
 
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
+pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 

@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::plan::PlannedTree;
+use super::place::mode_until_proved;
+use super::spool::PlannedTree;
 use super::{Proof, RestoreError};
 use crate::digest::TreeDigester;
-use crate::entry::{Entry, Kind, printable};
+use crate::entry::{Entry, Kind, compare_paths, printable};
 use crate::scan::inspect::{Contents, inspect_tree, with_content};
 use crate::scan::walk::{Walk, WalkError, WalkOptions};
 
@@ -18,15 +19,33 @@ impl From<WalkError> for Stop {
 
 struct Stop(RestoreError);
 
-/// Reads a staged tree back and compares it with the plan.
-pub(super) fn prove(tree: &PlannedTree, root: &Arc<OwnedFd>, proof: Proof) -> Result<(), RestoreError> {
-    let contents = if proof == Proof::Reread { Contents::Read } else { Contents::Skip };
+/// What is said of paths that are not in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extra {
+    Refuse,
+    /// They are no part of the state, and were there before.
+    Pass,
+}
+
+/// Reads a tree back from the file system and compares it with the plan.
+pub(super) fn prove(tree: &PlannedTree, root: &Arc<OwnedFd>, proof: Proof, extra: Extra) -> Result<(), RestoreError> {
+    let contents = match proof {
+        Proof::Written => Contents::Skip,
+        Proof::Reread => Contents::Read,
+        Proof::Device => Contents::ReadFromDevice,
+    };
     let walk =
         Walk::of_handle(reopened(root)?, WalkOptions::default()).map_err(|source| RestoreError::write(b"", source))?;
-    let mut planned = tree.file.read().map_err(|source| RestoreError::write(b"", source))?;
+    let mut planned = tree.file.read().map_err(|source| RestoreError::write(b"", source))?.peekable();
     let mut digester = TreeDigester::default();
     let compare = |mut found: Entry| -> Result<(), Stop> {
         let path = printable(&found.path);
+        if extra == Extra::Pass {
+            let is_before = |next: &Entry| compare_paths(&found.path, &next.path) == std::cmp::Ordering::Less;
+            if planned.peek().is_none_or(|next| next.as_ref().is_ok_and(is_before)) {
+                return Ok(());
+            }
+        }
         let not_proved = |what: String| Stop(RestoreError::NotProved { path: path.clone(), what });
         let expected = match planned.next() {
             Some(Ok(expected)) => expected,
@@ -35,6 +54,9 @@ pub(super) fn prove(tree: &PlannedTree, root: &Arc<OwnedFd>, proof: Proof) -> Re
         };
         if let (Proof::Written, Kind::File { content, .. }) = (proof, &expected.kind) {
             with_content(&mut found, *content);
+        }
+        if found.mode == mode_until_proved(&expected) {
+            found.mode = expected.mode;
         }
         if let Some(what) = difference(&expected, &found) {
             return Err(not_proved(what));
@@ -57,7 +79,7 @@ pub(super) fn prove(tree: &PlannedTree, root: &Arc<OwnedFd>, proof: Proof) -> Re
 }
 
 /// A handle of its own, so that reading the directory begins at its start.
-fn reopened(root: &OwnedFd) -> Result<Arc<OwnedFd>, RestoreError> {
+pub(super) fn reopened(root: &OwnedFd) -> Result<Arc<OwnedFd>, RestoreError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let handle = rustix::fs::openat(root, c".", flags, Mode::empty());
@@ -65,7 +87,7 @@ fn reopened(root: &OwnedFd) -> Result<Arc<OwnedFd>, RestoreError> {
 }
 
 /// The first field in which two entries differ, in words.
-fn difference(expected: &Entry, found: &Entry) -> Option<String> {
+pub(super) fn difference(expected: &Entry, found: &Entry) -> Option<String> {
     let differs = |what: &str, expected: String, found: String| {
         (expected != found).then(|| format!("{what} {found}, expected {expected}"))
     };

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -27,7 +28,7 @@ pub enum Contents {
     Read,
     /// Not looked at; the content hash of files is that of nothing.
     Skip,
-    /// Read past the page cache as far as the system allows, and hashed.
+    /// Read past the page cache (`O_DIRECT`), and hashed. A file system without that gives an error.
     ReadFromDevice,
 }
 
@@ -42,14 +43,16 @@ pub fn inspect(found: &Found, contents: Contents) -> io::Result<Option<Entry>> {
         Kind::File { size, content, .. } => {
             *size = found.stat.st_size as u64;
             if contents != Contents::Skip {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                flags.set(OFlags::DIRECT, contents == Contents::ReadFromDevice);
                 let file = File::from(rustix::fs::openat(directory, &found.name, flags, Mode::empty())?);
-                if contents == Contents::ReadFromDevice {
-                    rustix::fs::fdatasync(&file)?;
-                    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-                }
                 let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(&file)?;
+                match contents {
+                    Contents::ReadFromDevice => hash_aligned(&file, &mut hasher)?,
+                    _ => {
+                        hasher.update_reader(&file)?;
+                    }
+                }
                 *size = hasher.count();
                 *content = ContentHash(*hasher.finalize().as_bytes());
                 entry.xattrs = xattrs_of_file(file.as_fd())?;
@@ -67,6 +70,25 @@ pub fn inspect(found: &Found, contents: Contents) -> io::Result<Option<Entry>> {
     }
     entry.xattrs = xattrs_of_name(directory, &found.name)?;
     Ok(Some(entry))
+}
+
+/// Reads a file that was opened past the page cache: whole blocks into memory at a block boundary.
+fn hash_aligned(file: &File, hasher: &mut blake3::Hasher) -> io::Result<()> {
+    const BLOCK: usize = 4096;
+    const BYTES: usize = 256 << 10;
+    let mut memory = vec![0; BYTES + BLOCK];
+    let start = memory.as_ptr().align_offset(BLOCK);
+    let buffer = &mut memory[start..start + BYTES];
+    let mut at = 0;
+    loop {
+        let n = file.read_at(buffer, at)?;
+        hasher.update(&buffer[..n]);
+        at += n as u64;
+        // Only the end of a file gives less than whole blocks.
+        if n % BLOCK != 0 || n == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// An entry, and its device and inode if it has more than one link and is no directory.

@@ -23,7 +23,7 @@ use snapkit::fetch::Fetcher;
 use snapkit::id::hex;
 use snapkit::init::init;
 use snapkit::progress::Progress;
-use snapkit::restore::{self, Destination, Owners, Proof, Selection};
+use snapkit::restore::{self, Chosen, Destination, Owners, Proof, Selection};
 use snapkit::scan::inspect::digest_directory;
 use snapkit::scan::walk::WalkOptions;
 use snapkit::snapshot::{Options, Source};
@@ -159,14 +159,25 @@ fn the_draft_store_is_restored_as_it_was_captured() {
     for (seq, snapshot) in snapshots(&chain) {
         let target = stranger.directory.path().join(format!("restored-{seq}"));
         let names = snapshot.private.trees.iter().map(|tree| (tree.name.clone(), Some(tree.name.clone())));
-        let destination = Destination::prepare(&target, names.collect()).unwrap();
+        let destination = Destination::prepare(
+            &target,
+            names.collect(),
+            &Chosen::new(String::new(), String::new(), (seq, seq.to_string()), Vec::new()),
+        )
+        .unwrap();
         let has_xattrs = destination.has_xattrs();
         // Without root there are no devices, no foreign owners, and no proof of what nobody but root may read; the plan
         // says what the result must be then.
         let without_root = ["*", "!/no-access", "!/no-access/**"].map(str::to_owned).to_vec();
         let include = if is_root { Vec::new() } else { without_root };
         let selection = Selection { include, ..Selection::default() };
-        let options = restore::Options { owners: Owners::Ids, devices: is_root, proof: Proof::Reread, fetchers: 2 };
+        let options = restore::Options {
+            owners: Owners::Ids,
+            devices: is_root,
+            proof: Proof::Reread,
+            fetchers: 2,
+            seeds: Vec::new(),
+        };
         let scratch = stranger.directory.path().join("scratch");
         let cancel = Cancel::new();
         let plan = restore::plan(&fetcher, &snapshot, &selection, &options, &scratch, has_xattrs, &cancel).unwrap();

@@ -21,7 +21,7 @@ use snapkit::fetch::Fetcher;
 use snapkit::id::PackId;
 use snapkit::init::init;
 use snapkit::progress::Progress;
-use snapkit::restore::{self, Destination, Owners, Proof, RestoreError, Selection};
+use snapkit::restore::{self, Chosen, Destination, Owners, Proof, RestoreError, Selection};
 use snapkit::scan::inspect::digest_directory;
 use snapkit::scan::walk::WalkOptions;
 use snapkit::snapshot::{Options, Source};
@@ -286,9 +286,14 @@ pub fn restore_body(
     scratch: &Path,
 ) -> Result<(), RestoreError> {
     let fetcher = Fetcher::new(store);
-    let options = restore::Options { owners: Owners::Ids, devices: true, proof: Proof::Written, fetchers: 2 };
+    let options =
+        restore::Options { owners: Owners::Ids, devices: true, proof: Proof::Written, fetchers: 2, seeds: Vec::new() };
     let cancel = Cancel::new();
-    let destination = Destination::prepare(target, vec![("state".to_owned(), None)])?;
+    let destination = Destination::prepare(
+        target,
+        vec![("state".to_owned(), None)],
+        &Chosen::new(String::new(), String::new(), (1, String::new()), Vec::new()),
+    )?;
     let xattrs = destination.has_xattrs();
     let plan = restore::plan(&fetcher, snapshot, choice, &options, scratch, xattrs, &cancel)?;
     restore::apply(&fetcher, &plan, vec![destination], &options, &cancel, &Progress::new())?;

@@ -1,6 +1,6 @@
-//! Finishing a staged tree: hard links, symlinks, special files, then directories from the deepest up.
+//! Links and special files of a staged tree: hard links, symlinks, fifos, devices.
 //!
-//! Links come after all data, so nothing was ever written through one.
+//! They come after all data, so nothing was ever written through one.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use rustix::fs::AtFlags;
 
 use super::RestoreError;
-use super::place::{Opener, make_special, name_of, set_metadata};
-use super::plan::PlannedTree;
+use super::place::{Opener, make_special, name_of};
+use super::spool::PlannedTree;
 use crate::cancel::Cancel;
 use crate::entry::{Entry, Kind, parent};
 
-/// Finishes one tree under `root`.
-pub(super) fn finish(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -> Result<(), RestoreError> {
+/// Makes what is neither a directory nor the first name of a file.
+pub(super) fn make_links(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -> Result<(), RestoreError> {
     let mut opener = Opener::new(root.clone());
     let mut first_members: HashMap<[u8; 16], Vec<u8>> = HashMap::new();
     let plan_error = |source: io::Error| RestoreError::write(b"", source);
@@ -38,15 +38,6 @@ pub(super) fn finish(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -
             io::ErrorKind::AlreadyExists => RestoreError::Collides { path: crate::entry::printable(&entry.path) },
             _ => RestoreError::write(&entry.path, source),
         })?;
-    }
-    for place in tree.directories.iter().rev() {
-        let entry = tree.file.at(*place).map_err(plan_error)?;
-        let set = |opener: &mut Opener| -> io::Result<()> {
-            // Opened through its parent: the directory itself may be closed to us once it has its mode.
-            let directory = opener.directory(&entry.path)?;
-            set_metadata(directory.as_fd(), &entry)
-        };
-        set(&mut opener).map_err(|source| RestoreError::write(&entry.path, source))?;
     }
     Ok(())
 }
