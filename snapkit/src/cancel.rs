@@ -2,7 +2,7 @@
 //!
 //! Whoever is told to stop sets it; long work polls it between steps that leave nothing half done,
 //! so a snapshot that was interrupted can be run again and a restore leaves its target untouched.
-//! Layer: pure; signals are turned into this flag by `cli`.
+//! Layer: pure; signals are turned into this flag by `terminal`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

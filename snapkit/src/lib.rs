@@ -24,6 +24,7 @@ pub mod selector;
 pub mod snapshot;
 pub mod sorter;
 pub mod store;
+pub mod terminal;
 pub mod tree;
 pub mod trust;
 pub mod verify;

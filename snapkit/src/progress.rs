@@ -1,7 +1,7 @@
 //! Progress: counters that long work raises and whoever watches reads.
 //!
 //! Counting is a relaxed atomic addition, cheap enough for every file and every block. Nothing here
-//! prints or knows a clock; `cli` turns the counters into lines.
+//! prints or knows a clock; `terminal` turns the counters into lines.
 //! Layer: pure.
 
 use std::sync::Mutex;

@@ -26,9 +26,11 @@ fn schemas(text: &str) -> BTreeSet<String> {
 fn every_json_schema_is_documented_and_every_documented_one_exists() {
     let page = fs::read_to_string(workspace().join("docs/json.md")).unwrap();
     let mut written = BTreeSet::new();
-    for entry in fs::read_dir(workspace().join("snapkit/src/cli")).unwrap() {
-        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-        written.extend(schemas(&source));
+    for directory in ["snapkit/src/cli", "snapkit/src/terminal"] {
+        for entry in fs::read_dir(workspace().join(directory)).unwrap() {
+            let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+            written.extend(schemas(&source));
+        }
     }
     assert_eq!(schemas(&page), written);
 }

@@ -1,14 +1,14 @@
 //! The command line: one file per subcommand, and what they share.
 //!
-//! Only this layer prints, reads the environment, handles signals or chooses exit codes. To add a
-//! command: a file with `XArgs` and `run(&XArgs, &mut Session)`, a variant in [`Command`], a line in
-//! its `run`, its reports in `docs/json.md`, and an end-to-end test under `tests/tests/`.
+//! Only this layer and `snapkit::terminal`, which it shares with other binaries, print, handle signals or choose exit
+//! codes; only this layer reads the environment. To add a command: a file with `XArgs` and `run(&XArgs, &mut Session)`,
+//! a variant in [`Command`], a line in its `run`, its reports in `docs/json.md`, and an end-to-end test under
+//! `tests/tests/`.
 
 mod cat;
 mod completions;
 mod digest;
 mod doctor;
-mod exit_code;
 mod explain;
 mod find;
 mod init;
@@ -17,12 +17,9 @@ mod log;
 mod ls;
 mod man;
 mod opened;
-mod output;
-mod progress;
 mod restore;
 mod session;
 mod show;
-mod signals;
 mod snapshot;
 mod store;
 mod tour;
@@ -33,6 +30,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use snapkit::terminal::{self, exit_code, output, progress};
 
 use exit_code::{CliError, Exit};
 use output::Output;
@@ -135,22 +134,10 @@ pub(crate) fn main() -> ExitCode {
         // Help and version come this way too, and end with 0.
         Err(error) => error.exit(),
     };
-    let mut out = Output::new(cli.global.json, cli.global.quiet);
-    match run(&cli, &mut out) {
-        Ok(exit) => exit.into(),
-        Err(error) => error.report(&mut out).into(),
-    }
-}
-
-fn run(cli: &Cli, out: &mut Output) -> Result<Exit, CliError> {
-    let signals = signals::install().map_err(|source| CliError::from(source).context("cannot handle signals"))?;
-    let mut session = Session::open(&cli.global, cli.command.named_store(), out, signals.cancel())?;
-    let result = cli.command.run(&mut session);
-    // Whatever an interrupted operation says about itself, the caller asks for the signal's code.
-    match (result, signals.received()) {
-        (Err(error), Some(exit)) => Err(error.with_exit(exit)),
-        (result, _) => result,
-    }
+    terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, cancel| {
+        let mut session = Session::open(&cli.global, cli.command.named_store(), out, cancel)?;
+        cli.command.run(&mut session)
+    })
 }
 
 #[cfg(test)]

@@ -8,39 +8,39 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::cancel::Cancelled;
+use crate::config::ConfigError;
+use crate::store::OpenError;
 use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
-use snapkit::cancel::Cancelled;
-use snapkit::config::ConfigError;
-use snapkit::store::OpenError;
 
 use super::output::Output;
 
 /// The exit code of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exit(u8);
+pub struct Exit(u8);
 
 impl Exit {
     /// Done.
-    pub(super) const DONE: Self = Self(exit::DONE);
+    pub const DONE: Self = Self(exit::DONE);
     /// The answer is no.
-    pub(super) const NO: Self = Self(exit::NO);
+    pub const NO: Self = Self(exit::NO);
     /// The command line is wrong.
-    pub(super) const USAGE: Self = Self(exit::USAGE);
+    pub const USAGE: Self = Self(exit::USAGE);
     /// Ended by `SIGINT`.
-    pub(super) const INTERRUPTED: Self = Self(exit::INTERRUPTED);
+    pub const INTERRUPTED: Self = Self(exit::INTERRUPTED);
     /// Ended by `SIGTERM`.
-    pub(super) const TERMINATED: Self = Self(exit::TERMINATED);
+    pub const TERMINATED: Self = Self(exit::TERMINATED);
     /// Whoever read the output stopped reading: what `SIGPIPE` gives other tools.
     const BROKEN_PIPE: Self = Self(128 + 13);
 
     /// The exit code with this number.
-    pub(super) const fn of_code(code: u8) -> Self {
+    pub const fn of_code(code: u8) -> Self {
         Self(code)
     }
 
     /// The number.
-    pub(super) const fn code(self) -> u8 {
+    pub const fn code(self) -> u8 {
         self.0
     }
 }
@@ -52,8 +52,10 @@ impl From<Exit> for ExitCode {
 }
 
 /// A command that did not do what it was asked to.
+///
+/// Made with `?` from any error: the exit code follows from what the error's chain of causes holds.
 #[derive(Debug)]
-pub(super) struct CliError {
+pub struct CliError {
     exit: Exit,
     /// The class of an error that holds no refusal itself.
     class: Option<Class>,
@@ -136,43 +138,43 @@ impl CliError {
     }
 
     /// The command line or the configuration is wrong.
-    pub(super) fn usage(sentence: impl Into<String>) -> Self {
+    pub fn usage(sentence: impl Into<String>) -> Self {
         Self::of_sentence(exit::USAGE, sentence)
     }
 
     /// Refused, and nothing was touched.
-    pub(super) fn refused(sentence: impl Into<String>) -> Self {
+    pub fn refused(sentence: impl Into<String>) -> Self {
         Self::of_sentence(exit::REFUSED, sentence)
     }
 
     /// The answer is no.
-    pub(super) fn no(sentence: impl Into<String>) -> Self {
+    pub fn no(sentence: impl Into<String>) -> Self {
         Self::of_sentence(exit::NO, sentence)
     }
 
     /// Refused with a class that the error itself does not hold.
-    pub(super) fn of_class(error: impl Error + Send + Sync + 'static, class: Class) -> Self {
+    pub fn of_class(error: impl Error + Send + Sync + 'static, class: Class) -> Self {
         let error = Self::from(error).with_exit(Exit(class.exit_code())).next(class.remedy());
         Self { class: Some(class), ..error }
     }
 
     /// Puts a sentence before this error; the error becomes its cause.
-    pub(super) fn context(self, sentence: impl Into<String>) -> Self {
+    pub fn context(self, sentence: impl Into<String>) -> Self {
         Self { error: Box::new(Context { sentence: sentence.into(), source: self.error }), ..self }
     }
 
     /// Says what to do about it.
-    pub(super) fn next(self, step: impl Into<String>) -> Self {
+    pub fn next(self, step: impl Into<String>) -> Self {
         Self { next: Some(step.into()), ..self }
     }
 
     /// Ends with another exit code.
-    pub(super) fn with_exit(self, exit: Exit) -> Self {
+    pub fn with_exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 
     /// Prints the problem to stderr and gives the exit code.
-    pub(super) fn report(&self, out: &mut Output) -> Exit {
+    pub fn report(&self, out: &mut Output) -> Exit {
         if self.is_broken_pipe() {
             return Exit::BROKEN_PIPE;
         }

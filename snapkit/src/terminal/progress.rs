@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use snapkit::progress::{Progress, ProgressReading};
+use crate::progress::{Progress, ProgressReading};
 
 use super::output::{Bytes, Took, stderr_is_terminal};
 
@@ -17,7 +17,7 @@ const RATE_MEMORY: Duration = Duration::from_secs(8);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum ProgressMode {
+pub enum ProgressMode {
     /// A redrawn line on a terminal, plain lines elsewhere
     #[default]
     Auto,
@@ -29,13 +29,13 @@ pub(super) enum ProgressMode {
 
 /// Shows counters until it is dropped.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub struct Reporter {
     running: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Reporter {
     /// Starts to show `progress`.
-    pub(super) fn start(progress: Arc<Progress>, mode: ProgressMode) -> Self {
+    pub fn start(progress: Arc<Progress>, mode: ProgressMode) -> Self {
         let redraw = mode == ProgressMode::Auto && stderr_is_terminal();
         if mode == ProgressMode::None {
             return Self { running: None };

@@ -4,20 +4,23 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::cancel::Cancel;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use snapkit::cancel::Cancel;
 
 use super::exit_code::Exit;
 
 /// The installed handlers.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub struct Signals {
     cancel: Cancel,
     received: Arc<AtomicUsize>,
 }
 
 /// Installs the handlers for the rest of the process's life.
-pub(super) fn install() -> io::Result<Signals> {
+///
+/// # Errors
+/// When the system does not take a handler.
+pub fn install() -> io::Result<Signals> {
     let signals = Signals { cancel: Cancel::new(), received: Arc::new(AtomicUsize::new(0)) };
     for (signal, exit) in [(SIGINT, Exit::INTERRUPTED), (SIGTERM, Exit::TERMINATED)] {
         // Actions run in the order of registration, so the first signal finds the flag unset.
@@ -32,12 +35,12 @@ pub(super) fn install() -> io::Result<Signals> {
 
 impl Signals {
     /// The request to stop that the first signal makes.
-    pub(super) fn cancel(&self) -> Cancel {
+    pub fn cancel(&self) -> Cancel {
         self.cancel.clone()
     }
 
     /// The exit code of the signal that came, if one did.
-    pub(super) fn received(&self) -> Option<Exit> {
+    pub fn received(&self) -> Option<Exit> {
         match self.received.load(Ordering::SeqCst) {
             0 => None,
             code => u8::try_from(code).ok().map(Exit::of_code),

@@ -10,17 +10,20 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// A result that can be printed as text and as JSON.
-pub(super) trait Report: Serialize {
+pub trait Report: Serialize {
     /// The name and version of the JSON form, such as `snapkit.doctor/1`.
     const SCHEMA: &'static str;
 
     /// Writes the text form.
+    ///
+    /// # Errors
+    /// Whatever writing to `out` gives.
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()>;
 }
 
 /// Where a command prints.
 #[derive(Debug)]
-pub(super) struct Output {
+pub struct Output {
     json: bool,
     quiet: bool,
 }
@@ -33,17 +36,21 @@ struct WithSchema<'a, T> {
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool) -> Self {
+    /// Results as one JSON object if `json`; remarks left out if `quiet`.
+    pub fn new(json: bool, quiet: bool) -> Self {
         Self { json, quiet }
     }
 
     /// Whether results are printed as JSON.
-    pub(super) fn is_json(&self) -> bool {
+    pub fn is_json(&self) -> bool {
         self.json
     }
 
     /// Prints the result of the command.
-    pub(super) fn report<T: Report>(&mut self, report: &T) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn report<T: Report>(&mut self, report: &T) -> io::Result<()> {
         let mut stdout = io::BufWriter::new(io::stdout().lock());
         if self.json {
             let schema = T::SCHEMA;
@@ -56,32 +63,35 @@ impl Output {
     }
 
     /// Writes a result that is bytes by nature, such as a file or a key.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
         stdout.flush()
     }
 
     /// Prints a remark that is neither result nor problem, unless `--quiet`.
-    pub(super) fn note(&mut self, remark: fmt::Arguments<'_>) {
+    pub fn note(&mut self, remark: fmt::Arguments<'_>) {
         if !self.quiet {
             self.problem(remark);
         }
     }
 
     /// Prints something that may need attention.
-    pub(super) fn warn(&mut self, warning: fmt::Arguments<'_>) {
+    pub fn warn(&mut self, warning: fmt::Arguments<'_>) {
         self.problem(format_args!("warning: {warning}"));
     }
 
     /// Prints one line of a problem to stderr.
-    pub(super) fn problem(&mut self, line: fmt::Arguments<'_>) {
+    pub fn problem(&mut self, line: fmt::Arguments<'_>) {
         // When even stderr is gone, the exit code is all that is left to say.
         let _ = writeln!(io::stderr().lock(), "{line}");
     }
 
     /// Prints a problem as one JSON line to stderr.
-    pub(super) fn problem_json(&mut self, problem: &impl Serialize) {
+    pub fn problem_json(&mut self, problem: &impl Serialize) {
         match serde_json::to_string(problem) {
             Ok(line) => self.problem(format_args!("{line}")),
             Err(error) => self.problem(format_args!("error: {error}")),
@@ -95,7 +105,10 @@ pub(super) fn stderr_is_terminal() -> bool {
 }
 
 /// Writes rows with columns padded to their widest cell; the last column is not padded.
-pub(super) fn write_table<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
+///
+/// # Errors
+/// Whatever writing to `out` gives.
+pub fn write_table<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
     let width = |cell: &String| cell.chars().count();
     let mut widths = [0; N];
     for row in rows {
@@ -117,7 +130,7 @@ pub(super) fn write_table<const N: usize>(out: &mut dyn Write, rows: &[[String; 
 
 /// Shows a number of bytes with three significant digits in binary units, such as `1.50 GiB`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bytes(pub(super) u64);
+pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +155,7 @@ impl fmt::Display for Bytes {
 
 /// Shows a duration as a person says it: `0.25 s`, `42.0 s`, `3m05s`, `2h03m`, `1d04h`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Took(pub(super) Duration);
+pub struct Took(pub Duration);
 
 impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
