@@ -220,3 +220,100 @@ fn a_restore_killed_before_any_call_leaves_the_target_missing_or_whole() {
 fn a_restore_to_an_empty_directory_killed_before_any_call_leaves_it_empty_or_whole() {
     kill_restores(&with_snapshot(), |target| fs::create_dir(target).unwrap());
 }
+
+#[test]
+fn a_restore_that_goes_on_and_is_killed_before_any_call_leaves_the_target_missing_or_whole() {
+    let machine = with_snapshot();
+    let staged = machine.path(".snapkit-restore-back");
+    let saved = machine.path("interrupted");
+    let (run, calls) = stopped(&machine, RESTORE, restore_calls(&machine) * 2 / 3);
+    assert_eq!(run.code, KILLED, "{calls:?}");
+    copy(&staged, &saved);
+    fs::remove_dir_all(&staged).unwrap();
+    kill_restores(&machine, |_| {
+        let _ = fs::remove_dir_all(&staged);
+        copy(&saved, &staged);
+    });
+}
+
+const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back"];
+
+/// The number of calls that a whole restore makes.
+fn restore_calls(machine: &Machine) -> usize {
+    let (run, calls) = stopped(machine, RESTORE, usize::MAX >> 1);
+    run.expect(0);
+    fs::remove_dir_all(machine.path("back")).unwrap();
+    calls.len()
+}
+
+#[test]
+fn an_update_in_place_killed_before_any_call_leaves_every_file_old_or_new_and_goes_on() {
+    let machine = with_snapshot();
+    machine.write("old/large", every_kind::noise(250_000, 8));
+    machine.write("old/sub/small", "before");
+    machine.write("old/gone/below", "before");
+    let live = machine.path("live");
+    let either = |name: &str| {
+        let now = fs::read(live.join(name)).ok();
+        let is_old = now == fs::read(machine.path("old").join(name)).ok();
+        let is_new = now == fs::read(machine.path("tree").join(name)).ok();
+        assert!(is_old || is_new, "{name} is neither old nor new: {:?} bytes", now.map(|now| now.len()));
+    };
+    let update = ["restore", "--store", "store", "latest", "live", "--in-place", "--delete"];
+    every_call(
+        &machine,
+        &update,
+        || {
+            let _ = fs::remove_dir_all(&live);
+            let _ = fs::remove_dir_all(machine.path(".snapkit-restore-live"));
+            copy(&machine.path("old"), &live);
+        },
+        |_| {
+            for name in ["large", "sub/small", "sub/linked", "empty", "gone/below"] {
+                either(name);
+            }
+            machine.ok(&update);
+            same_tree(&machine.path("tree"), &live);
+            assert!(!machine.path(".snapkit-restore-live").exists());
+        },
+    );
+}
+
+/// A file system mounted for a test.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_restore_to_a_mount_point_killed_before_any_call_is_whole_or_says_that_it_is_not() {
+    let machine = with_snapshot();
+    let target = machine.path("back");
+    fs::create_dir(&target).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(&target).status().unwrap();
+    assert!(mounted.success(), "this test mounts a tmpfs, which needs root");
+    let mount = Mount(target.clone());
+    every_call(
+        &machine,
+        RESTORE,
+        || {
+            for entry in fs::read_dir(&target).unwrap() {
+                let path = entry.unwrap().path();
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            }
+        },
+        |ended| {
+            let is_begun = target.join(".snapkit-restore").exists();
+            let is_empty = fs::read_dir(&target).unwrap().next().is_none();
+            assert!(!ended || !is_begun && !is_empty);
+            if is_begun || is_empty {
+                machine.ok(RESTORE);
+            }
+            same_tree(&machine.path("tree"), &target);
+        },
+    );
+    drop(mount);
+}

@@ -3,17 +3,17 @@
 mod choice;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
-use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Proof, RestoreError, Restored};
+use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored};
 use snapkit::selector::Selector;
 
 use self::choice::{Layout, Trees, choose, chosen, layout, selection};
-use self::report::Done;
+use self::report::{Done, Preview};
 use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
 use super::session::Session;
@@ -111,7 +111,11 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
     };
     let chosen = |trees: &[(String, Option<String>)]| chosen(args, &record, &chain, trees);
     let (plan, outcome) = match (args.dry_run, args.in_place) {
-        (true, false) => (make_plan(true, &session.cancel).map_err(refused)?, Outcome::default()),
+        (true, false) => {
+            let plan = make_plan(true, &session.cancel).map_err(refused)?;
+            let preview = Preview::of(&plan, &layout, &options.seeds)?;
+            (plan, Outcome { preview: Some(preview), ..Outcome::default() })
+        }
         (false, false) => {
             // The directory beside the target is made first: a target that cannot be used stops the run before any
             // download.
@@ -124,7 +128,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             let (progress, reporter) = session.show_progress();
             let restored = restore::apply(&fetcher, &plan, destinations, &options, &session.cancel, &progress);
             drop(reporter);
-            (plan, Outcome { restored: Some(restored.map_err(refused)?), resumed, changed: Vec::new() })
+            (plan, Outcome { restored: Some(restored.map_err(refused)?), resumed, ..Outcome::default() })
         }
         (dry_run, true) => {
             let trees = targets(&layout).map(|(tree, path)| InPlace::open(&path, tree).map_err(refused));
@@ -140,7 +144,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             };
             drop(reporter);
             let (restored, changed) = updated.map_err(refused)?;
-            (plan, Outcome { restored, resumed: false, changed })
+            (plan, Outcome { restored, changed, ..Outcome::default() })
         }
     };
     let expected = plan.expected();
@@ -158,6 +162,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         fetched_bytes: outcome.restored.map(|restored| restored.fetched_bytes),
         reused_bytes: outcome.restored.map(|restored| restored.reused_bytes),
         resumed: outcome.resumed,
+        preview: outcome.preview,
         content_digest: expected.content.to_string(),
         full_digest: expected.full.to_string(),
         exact: plan.exact,
@@ -176,6 +181,26 @@ struct Outcome {
     resumed: bool,
     /// For each tree, what was not as planned; only in place.
     changed: Vec<Changed>,
+    preview: Option<Preview>,
+}
+
+impl Preview {
+    /// What a restore into new directories will need.
+    fn of(plan: &Plan, layout: &Layout, seeds: &[PathBuf]) -> Result<Self, CliError> {
+        let mut preview = Self { disk_bytes: plan.disk_bytes(), available_bytes: u64::MAX, seed_bytes: 0 };
+        for (target, trees) in layout {
+            let target = std::path::absolute(target)?;
+            let there = target.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+            preview.available_bytes = preview.available_bytes.min(restore::available_bytes(there)?);
+            for tree in &plan.trees {
+                let Some((_, inside)) = trees.iter().find(|(name, _)| *name == tree.name) else { continue };
+                let at = |seed: &PathBuf| inside.as_ref().map_or_else(|| seed.clone(), |inside| seed.join(inside));
+                let seeds: Vec<PathBuf> = seeds.iter().map(at).collect();
+                preview.seed_bytes += restore::likely_bytes(tree, &seeds).map_err(refused)?;
+            }
+        }
+        Ok(preview)
+    }
 }
 
 /// Each tree and the directory it goes to.
@@ -194,6 +219,7 @@ fn refused(error: RestoreError) -> CliError {
         RestoreError::Busy { .. } => Some("wait until it has ended"),
         RestoreError::ForeignStaging { .. } => Some("see who made it, remove it, and restore again"),
         RestoreError::InTheWay { .. } => Some("move them away, or give --delete to remove them"),
+        RestoreError::NoSpace { .. } => Some("make room, or restore a part with --path or --include"),
         RestoreError::Cancelled => Some("the same command goes on from here"),
         error if error.can_go_on() => Some("when the store answers again, the same command goes on from here"),
         _ => None,
@@ -209,6 +235,7 @@ fn refused_by_class(error: RestoreError) -> CliError {
     match error.class() {
         Some(class) => CliError::of_class(error, class),
         None if matches!(error, RestoreError::NothingSelected) => CliError::from(error).with_exit(Exit::NO),
+        None if matches!(error, RestoreError::NoSpace { .. }) => CliError::from(error).with_exit(Exit::REFUSED),
         None => error.into(),
     }
 }

@@ -57,6 +57,7 @@ fn stage_and_prove(
     cancel: &Cancel,
     progress: &Progress,
 ) -> Result<Restored, RestoreError> {
+    destinations.iter().try_for_each(|destination| destination.expect_space(&plan.trees))?;
     progress.start_phase("restoring");
     progress.expect_total(plan.files(), plan.bytes());
     let mut roots = Vec::new();

@@ -22,6 +22,7 @@ use super::reuse::Reuse;
 use super::spool::{PlannedTree, Window, scratch_error};
 use super::stage::stage;
 use super::staging::{self, Chosen, Staging};
+use super::target::expect_space;
 use super::{Options, RestoreError, Restored, directories, links, mount, prove};
 use crate::cancel::Cancel;
 use crate::entry::{Entry, Kind, printable};
@@ -166,6 +167,7 @@ fn stage_delta(
     if delta.write.entries == 0 {
         return Ok((0, 0));
     }
+    expect_space(&staging.path, delta.write.disk_bytes)?;
     progress.start_phase("restoring");
     progress.expect_total(delta.write.files, delta.write.bytes);
     let failed = |source: io::Error| RestoreError::Target { path: target.target.clone(), source };

@@ -27,9 +27,10 @@ pub use adapt::{Adapted, Owners};
 pub use apply::apply;
 pub use in_place::{Changed, InPlace, preview, update};
 pub use plan::{Plan, Selection, plan};
+pub use reuse::likely_bytes;
 pub use spool::PlannedTree;
 pub use staging::Chosen;
-pub use target::{Destination, interrupted};
+pub use target::{Destination, available_bytes, interrupted};
 
 use std::io;
 use std::path::PathBuf;
@@ -112,6 +113,16 @@ pub enum RestoreError {
         /// The private directory.
         path: PathBuf,
     },
+    /// The result does not fit.
+    #[error("{} has room for {available} bytes, and about {needed} are needed", .path.display())]
+    NoSpace {
+        /// A directory on the target's file system.
+        path: PathBuf,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes available.
+        available: u64,
+    },
     /// The target cannot be made or replaced.
     #[error("cannot restore to {}", .path.display())]
     Target {
@@ -185,6 +196,7 @@ impl RestoreError {
             Self::InTheWay { .. } => Some(Class::Target),
             Self::Partly { cause, .. } => cause.class(),
             Self::Collides { .. } => Some(Class::PathCollide),
+            Self::NoSpace { .. } => None,
             Self::Target { .. } | Self::Write { .. } | Self::ReadBack(_) | Self::NothingSelected | Self::Cancelled => {
                 None
             }

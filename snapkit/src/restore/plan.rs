@@ -69,6 +69,11 @@ impl Plan {
         self.trees.iter().map(|tree| tree.files).sum()
     }
 
+    /// What the result takes on disk, about, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.disk_bytes).sum()
+    }
+
     /// Length of the regular files in bytes.
     pub fn bytes(&self) -> u64 {
         self.trees.iter().map(|tree| tree.bytes).sum()

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use super::RestoreError;
 use super::place::{Opener, name_of, set_metadata, set_mode};
 use super::plan::chunks_of;
+use super::spool::{PlannedTree, scratch_error};
 use crate::entry::{ChunkRef, Entry, Extent, Kind, PackSet};
 use crate::fetch::Fetcher;
 use crate::id::ChunkId;
@@ -66,6 +68,35 @@ impl Reuse {
             buffer: vec![0; BUFFER_BYTES],
         }
     }
+}
+
+/// Length of the files that `seeds` are likely to give to `tree`: one of the same length is at the same path.
+///
+/// Only looks, and reads no data; what a restore really takes must hash right.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub fn likely_bytes(tree: &PlannedTree, seeds: &[PathBuf]) -> Result<u64, RestoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |seed: &PathBuf| Some(Opener::new(Arc::new(rustix::fs::open(seed, flags, Mode::empty()).ok()?)));
+    let mut seeds: Vec<Opener> = seeds.iter().filter_map(open).collect();
+    let mut bytes = 0;
+    for entry in tree.file.read().map_err(scratch_error)? {
+        let entry = entry.map_err(scratch_error)?;
+        let is_there = |seed: &mut Opener| {
+            let directory = seed.parent_of(&entry.path).ok()?;
+            let stat = rustix::fs::statat(&directory, name_of(&entry.path), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size as u64 == entry.size())
+                .then_some(())
+        };
+        if matches!(entry.kind, Kind::File { .. })
+            && !entry.links_back()
+            && seeds.iter_mut().find_map(is_there).is_some()
+        {
+            bytes += entry.size();
+        }
+    }
+    Ok(bytes)
 }
 
 /// Looks for files.

@@ -10,6 +10,9 @@ use super::directories::is_closed;
 use crate::digest::{Digests, TreeDigester};
 use crate::entry::{Entry, Kind, decode_entry_of_any_length, encode_entry_of_any_length};
 
+/// A block of most file systems, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
 /// One tree of the plan.
 pub struct PlannedTree {
     /// Its name.
@@ -20,6 +23,8 @@ pub struct PlannedTree {
     pub files: u64,
     /// Their length in bytes.
     pub bytes: u64,
+    /// What they take on disk, about, in bytes: holes take nothing, and everything takes whole blocks.
+    pub disk_bytes: u64,
     /// The digests that the result must have.
     pub expected: Digests,
     pub(super) file: PlanFile,
@@ -146,6 +151,7 @@ pub(super) struct Planning {
     entries: u64,
     files: u64,
     bytes: u64,
+    disk_bytes: u64,
     directories: Vec<u64>,
     closed: Vec<u64>,
 }
@@ -158,6 +164,7 @@ impl Planning {
             entries: 0,
             files: 0,
             bytes: 0,
+            disk_bytes: 0,
             directories: Vec::new(),
             closed: Vec::new(),
         })
@@ -167,12 +174,17 @@ impl Planning {
     pub(super) fn push(&mut self, entry: &Entry) -> Result<(), RestoreError> {
         self.digester.push(entry);
         self.entries += 1;
-        if let Kind::File { size, .. } = &entry.kind {
+        if let Kind::File { size, holes, .. } = &entry.kind {
             self.files += 1;
             self.bytes += size;
+            if !entry.links_back() {
+                let holes: u64 = holes.iter().map(|hole| hole.bytes).sum();
+                self.disk_bytes += (size - holes).next_multiple_of(BLOCK_BYTES);
+            }
         }
         let place = self.out.push(entry)?;
         if matches!(entry.kind, Kind::Directory) {
+            self.disk_bytes += BLOCK_BYTES;
             self.directories.push(place);
         }
         if is_closed(entry) {
@@ -187,6 +199,7 @@ impl Planning {
             entries: self.entries,
             files: self.files,
             bytes: self.bytes,
+            disk_bytes: self.disk_bytes,
             expected: self.digester.finish(),
             file: self.out.finish()?,
             directories: self.directories,

@@ -133,6 +133,14 @@ pub(super) fn chosen_at(path: &Path) -> Option<Chosen> {
     serde_json::from_str(&text).ok().filter(|chosen: &Chosen| chosen.format == Chosen::FORMAT)
 }
 
+/// Removes the directory of a run that was killed when its target was in place already.
+pub(super) fn remove_leftover(path: &Path) {
+    if chosen_at(path).is_some() && !path.join(TREE).exists() {
+        let _ = fs::remove_file(path.join(CHOSEN));
+        let _ = fs::remove_dir(path);
+    }
+}
+
 impl Staging {
     /// Makes the directory, or goes on with one that was begun for the same.
     pub(super) fn open(path: PathBuf, target: &Path, chosen: &Chosen) -> Result<Self, RestoreError> {

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use super::place::set_metadata;
 use super::prove::difference;
+use super::spool::PlannedTree;
 use super::staging::{self, Chosen, Staging};
 use super::{RestoreError, mount};
 use crate::entry::{Entry, printable};
@@ -31,6 +32,25 @@ pub fn interrupted(target: &Path) -> Option<Chosen> {
     let target = std::path::absolute(target).ok()?;
     let inside = staging::chosen_at(&target.join(staging::PREFIX));
     inside.or_else(|| staging::chosen_at(&staging::beside(&target)?))
+}
+
+/// Bytes that can still be written to the file system of a directory.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn available_bytes(directory: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Refuses when `needed` bytes do not fit into the file system of a directory.
+pub(super) fn expect_space(directory: &Path, needed: u64) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Target { path: directory.to_owned(), source };
+    let available = available_bytes(directory).map_err(failed)?;
+    if needed > available {
+        return Err(RestoreError::NoSpace { path: directory.to_owned(), needed, available });
+    }
+    Ok(())
 }
 
 impl Destination {
@@ -56,6 +76,7 @@ impl Destination {
                     false => fs::read_dir(&target).map_err(failed)?.next().is_none(),
                 };
                 if !is_empty {
+                    staging::remove_leftover(&beside);
                     return Err(RestoreError::TargetNotEmpty { path: target });
                 }
             }
@@ -82,6 +103,13 @@ impl Destination {
         let name = "user.snapkit.probe";
         let set = rustix::fs::setxattr(&self.staging.path, name, b"1", XattrFlags::empty()).is_ok();
         set && rustix::fs::removexattr(&self.staging.path, name).is_ok()
+    }
+
+    /// Refuses when what a fresh run will write does not fit; what an interrupted one wrote is there already.
+    pub(super) fn expect_space(&self, trees: &[PlannedTree]) -> Result<(), RestoreError> {
+        let here = trees.iter().filter(|tree| self.inside(&tree.name).is_some());
+        let needed = here.map(|tree| tree.disk_bytes).sum();
+        if self.is_resumed() { Ok(()) } else { expect_space(&self.staging.path, needed) }
     }
 
     fn inside(&self, tree: &str) -> Option<Option<&str>> {

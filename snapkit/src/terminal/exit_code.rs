@@ -25,6 +25,8 @@ impl Exit {
     pub const DONE: Self = Self(exit::DONE);
     /// The answer is no.
     pub const NO: Self = Self(exit::NO);
+    /// Refused; nothing was touched.
+    pub const REFUSED: Self = Self(exit::REFUSED);
     /// The command line is wrong.
     pub const USAGE: Self = Self(exit::USAGE);
     /// Ended by `SIGINT`.

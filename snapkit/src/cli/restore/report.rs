@@ -24,12 +24,23 @@ pub(super) struct Done {
     pub(super) fetched_bytes: Option<u64>,
     pub(super) reused_bytes: Option<u64>,
     pub(super) resumed: bool,
+    /// Only of a dry run.
+    #[serde(flatten)]
+    pub(super) preview: Option<Preview>,
     pub(super) content_digest: String,
     pub(super) full_digest: String,
     pub(super) exact: bool,
     pub(super) proof: &'static str,
     pub(super) changes: Vec<Change>,
     pub(super) seconds: f64,
+}
+
+/// What a restore will need.
+#[derive(Debug, Serialize)]
+pub(super) struct Preview {
+    pub(super) disk_bytes: u64,
+    pub(super) available_bytes: u64,
+    pub(super) seed_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,6 +127,16 @@ impl Report for Done {
                 writeln!(out, "  fetched {}, reused {reused}, proof {}", Bytes(fetched), self.proof)?;
             }
             None => writeln!(out, "  from {} packs of {}", self.packs, Bytes(self.pack_bytes))?,
+        }
+        if let Some(preview) = &self.preview {
+            let (needed, available) = (Bytes(preview.disk_bytes), Bytes(preview.available_bytes));
+            writeln!(out, "  needs about {needed} on disk, {available} are available")?;
+            if preview.seed_bytes > 0 {
+                writeln!(out, "  {} are likely to be taken from a seed", Bytes(preview.seed_bytes))?;
+            }
+            if preview.disk_bytes > preview.available_bytes {
+                writeln!(out, "  it does NOT fit")?;
+            }
         }
         for change in &self.changes {
             writeln!(out, "  {}: {} paths, such as {}", change.what, change.count, change.paths.join(", "))?;
