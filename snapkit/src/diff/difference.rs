@@ -13,8 +13,9 @@ use crate::cancel::Cancel;
 use crate::entry::{Entry, Kind, join, printable};
 use crate::progress::Progress;
 
-/// Samples of one file.
+/// Samples of one file, and ranges that are looked at for them.
 const MOST_SAMPLES: usize = 4;
+const MOST_SAMPLED: usize = 64;
 /// Bytes of a range that a sample shows, and bytes around it.
 const SAMPLE_BYTES: u64 = 64;
 const CONTEXT_BYTES: u64 = 16;
@@ -57,13 +58,13 @@ pub struct Sample {
     /// Bytes of A.
     pub a: Vec<u8>,
     /// Which of them differ.
-    pub a_differs: std::ops::Range<usize>,
+    pub a_differs: Vec<std::ops::Range<usize>>,
     /// Where the bytes of B begin, a multiple of 16.
     pub b_offset: u64,
     /// Bytes of B.
     pub b: Vec<u8>,
     /// Which of them differ.
-    pub b_differs: std::ops::Range<usize>,
+    pub b_differs: Vec<std::ops::Range<usize>>,
 }
 
 /// A path that is not the same on both sides.
@@ -215,21 +216,39 @@ impl Difference {
     }
 }
 
-/// Bytes around the first ranges.
+/// Bytes around the first ranges. Ranges that lie close together share a sample.
 fn sample(a: &Content<'_>, b: &Content<'_>, ranges: &Ranges) -> Result<Vec<Sample>, DiffError> {
-    let mut samples = Vec::new();
-    for range in ranges.iter().take(MOST_SAMPLES) {
+    let mut samples: Vec<Sample> = Vec::new();
+    for range in ranges.iter().take(MOST_SAMPLED) {
         let range = range.map_err(DiffError::Scratch)?;
-        let (a_offset, a, a_differs) = around(a, range.a_offset, range.a_bytes)?;
-        let (b_offset, b, b_differs) = around(b, range.b_offset, range.b_bytes)?;
+        if let Some(last) = samples.last_mut()
+            && let Some(a_differs) = inside(range.a_offset, range.a_bytes, last.a_offset, last.a.len())
+            && let Some(b_differs) = inside(range.b_offset, range.b_bytes, last.b_offset, last.b.len())
+        {
+            last.a_differs.push(a_differs);
+            last.b_differs.push(b_differs);
+            continue;
+        }
+        if samples.len() == MOST_SAMPLES {
+            break;
+        }
+        let (a_offset, a) = around(a, range.a_offset, range.a_bytes)?;
+        let (b_offset, b) = around(b, range.b_offset, range.b_bytes)?;
+        let of_a = inside(range.a_offset, range.a_bytes, a_offset, a.len());
+        let of_b = inside(range.b_offset, range.b_bytes, b_offset, b.len());
+        let (a_differs, b_differs) = (of_a.into_iter().collect(), of_b.into_iter().collect());
         samples.push(Sample { a_offset, a, a_differs, b_offset, b, b_differs });
     }
     Ok(samples)
 }
 
-type Around = (u64, Vec<u8>, std::ops::Range<usize>);
+/// Which bytes of a sample a range covers, if it begins in it.
+fn inside(offset: u64, bytes: u64, start: u64, len: usize) -> Option<std::ops::Range<usize>> {
+    let first = usize::try_from(offset.checked_sub(start)?).ok().filter(|first| *first <= len)?;
+    Some(first..(first as u64).saturating_add(bytes).min(len as u64) as usize)
+}
 
-fn around(content: &Content<'_>, offset: u64, bytes: u64) -> Result<Around, DiffError> {
+fn around(content: &Content<'_>, offset: u64, bytes: u64) -> Result<(u64, Vec<u8>), DiffError> {
     let start = offset.saturating_sub(CONTEXT_BYTES) / 16 * 16;
     let end = (offset + bytes.min(SAMPLE_BYTES) + CONTEXT_BYTES).next_multiple_of(16).min(content.size());
     let mut buffer = vec![0; end.saturating_sub(start) as usize];
@@ -241,9 +260,7 @@ fn around(content: &Content<'_>, offset: u64, bytes: u64) -> Result<Around, Diff
         }
     }
     content.within(&pieces).read_at(start, &mut buffer)?;
-    let first = (offset - start) as usize;
-    let last = (first as u64 + bytes).min(buffer.len() as u64) as usize;
-    Ok((start, buffer, first.min(last)..last))
+    Ok((start, buffer))
 }
 
 /// What a path is, for reports.

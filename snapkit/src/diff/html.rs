@@ -322,7 +322,7 @@ fn write_dump_line(out: &mut impl Write, line: &DumpLine) -> io::Result<()> {
     write!(out, "<span class={}>{} {:>10x} ", line.side.to_ascii_lowercase(), line.side, line.offset)?;
     for i in 0..16 {
         match line.bytes.get(i) {
-            Some(byte) if line.differs.contains(&i) => write!(out, " <mark>{byte:02x}</mark>")?,
+            Some(byte) if line.is_marked(i) => write!(out, " <mark>{byte:02x}</mark>")?,
             Some(byte) => write!(out, " {byte:02x}")?,
             None => write!(out, "   ")?,
         }

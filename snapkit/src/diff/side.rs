@@ -18,7 +18,7 @@ use crate::id::ContentHash;
 use crate::located::Located;
 use crate::scan::inspect::{Contents as Inspected, inspect};
 use crate::scan::walk::{Walk, WalkError, WalkOptions};
-use crate::tree::{TreeError, TreeReader};
+use crate::tree::{Ahead, TreeError, TreeReader};
 
 /// Where one side of a pair of trees comes from.
 pub enum Source<'a> {
@@ -106,6 +106,31 @@ impl<'a> Stream<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// What comes next in a tree whose entries were all given so far.
+    pub(super) fn ahead(&self) -> Option<Ahead<'_>> {
+        match &self.origin {
+            Origin::Snapshot { reader, ready, .. } if ready.is_empty() => reader.ahead(),
+            _ => None,
+        }
+    }
+
+    /// Leaves out what comes next in the tree, and says how many entries that are.
+    pub(super) fn pass_over(&mut self) -> u64 {
+        match &mut self.origin {
+            Origin::Snapshot { reader, .. } => reader.pass_over(),
+            _ => 0,
+        }
+    }
+
+    /// Reads the index that comes next in the tree.
+    pub(super) fn open_index(&mut self) -> Result<(), DiffError> {
+        if let Origin::Snapshot { reader, fetcher, packs, .. } = &mut self.origin {
+            let mut fetcher = *fetcher;
+            reader.open_index(&mut fetcher, packs)?;
+        }
+        Ok(())
     }
 
     /// What reads the bytes of its files once all entries were seen.

@@ -82,6 +82,7 @@ fn write_content(out: &mut dyn Write, difference: &Difference) -> io::Result<()>
             (0, put_in) => writeln!(out, "      at {a}: {} put in; in B at {b}", bytes(put_in))?,
             (taken, 0) => writeln!(out, "      at {a}: {} taken out; in B at {b}", bytes(taken))?,
             (x, y) if x == y && a == b => writeln!(out, "      at {a}: {}", bytes(x))?,
+            (x, y) if x == y => writeln!(out, "      at {a}: {}; in B at {b}", bytes(x))?,
             (x, y) => writeln!(out, "      at {a}: {} became {}; in B at {b}", bytes(x), bytes(y))?,
         }
     }
@@ -102,18 +103,22 @@ pub(super) struct DumpLine {
     pub(super) offset: u64,
     pub(super) bytes: Vec<u8>,
     /// Which of them differ.
-    pub(super) differs: std::ops::Range<usize>,
+    differs: [bool; 16],
 }
 
 impl DumpLine {
+    /// Whether a byte of it differs.
+    pub(super) fn is_marked(&self, at: usize) -> bool {
+        self.differs.get(at).copied().unwrap_or_default()
+    }
+
     fn text(&self) -> String {
         let mut hex = String::new();
         let mut characters = String::new();
         for i in 0..16 {
             let mark = |here: bool| if here { '[' } else { ' ' };
-            let is_marked = |i: usize| self.differs.contains(&i);
             // A bracket opens before the first byte that differs, and closes behind the last.
-            hex.push(match (i > 0 && is_marked(i - 1), is_marked(i)) {
+            hex.push(match (i > 0 && self.is_marked(i - 1), self.is_marked(i)) {
                 (true, false) => ']',
                 (before, now) => mark(now && !before),
             });
@@ -125,23 +130,18 @@ impl DumpLine {
                 None => hex.push_str("  "),
             }
         }
-        hex.push(if self.differs.contains(&15) { ']' } else { ' ' });
+        hex.push(if self.is_marked(15) { ']' } else { ' ' });
         format!("{} {:>10x} {hex} {characters}", self.side, self.offset)
     }
 }
 
 /// The lines of a sample: A first, then B.
 pub(super) fn dump(sample: &Sample) -> Vec<DumpLine> {
-    let of = |side: char, offset: u64, bytes: &[u8], differs: &std::ops::Range<usize>| -> Vec<DumpLine> {
+    let of = |side: char, offset: u64, bytes: &[u8], ranges: &[std::ops::Range<usize>]| -> Vec<DumpLine> {
         let line = |(i, bytes): (usize, &[u8])| {
             let start = 16 * i;
-            let inside = |at: usize| at.saturating_sub(start).min(bytes.len());
-            DumpLine {
-                side,
-                offset: offset + start as u64,
-                bytes: bytes.to_vec(),
-                differs: inside(differs.start)..inside(differs.end),
-            }
+            let differs = std::array::from_fn(|at| ranges.iter().any(|range| range.contains(&(start + at))));
+            DumpLine { side, offset: offset + start as u64, bytes: bytes.to_vec(), differs }
         };
         bytes.chunks(16).enumerate().map(line).collect()
     };

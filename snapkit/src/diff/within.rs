@@ -329,3 +329,223 @@ fn in_place(a: &Content<'_>, b: &Content<'_>, work: &Work<'_>, found: &mut Colle
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::diff::side::Contents;
+    use crate::entry::{ChunkList, Entry, Extent, Kind};
+    use crate::id::ContentHash;
+    use crate::scan::metadata::entry_of;
+
+    /// Two files in a directory, compared.
+    fn compared(a: &[u8], b: &[u8]) -> Vec<Range> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), a).unwrap();
+        fs::write(dir.path().join("b"), b).unwrap();
+        compared_in(dir.path())
+    }
+
+    fn entry(dir: &Path, name: &str) -> Entry {
+        let stat = rustix::fs::lstat(dir.join(name)).unwrap();
+        let mut entry = entry_of(name.into(), &stat).unwrap();
+        let (content, chunks) = (ContentHash::of(b""), ChunkList::Stored(Vec::new()));
+        entry.kind = Kind::File { size: stat.st_size as u64, content, chunks, holes: Vec::new() };
+        entry
+    }
+
+    fn compared_in(dir: &Path) -> Vec<Range> {
+        let contents = Contents::Directory(Arc::new(fs::File::open(dir).unwrap().into()));
+        let (a, b) = (entry(dir, "a"), entry(dir, "b"));
+        let (a, b) = (Content::open(&contents, &a).unwrap(), Content::open(&contents, &b).unwrap());
+        let ranges = differing(&a, &b, dir, &Cancel::new(), &Progress::new()).unwrap();
+        ranges.iter().map(Result::unwrap).collect()
+    }
+
+    fn applied(a: &[u8], b: &[u8], ranges: &[Range]) -> Vec<u8> {
+        let (mut made, mut at) = (Vec::new(), 0);
+        for range in ranges {
+            let [a_offset, a_bytes, b_offset, b_bytes] = range.numbers().map(|n| n as usize);
+            assert!(at <= a_offset, "ranges ascend");
+            made.extend(&a[at..a_offset]);
+            assert_eq!(made.len(), b_offset, "B goes on where A does");
+            made.extend(&b[b_offset..b_offset + b_bytes]);
+            at = a_offset + a_bytes;
+        }
+        made.extend(&a[at..]);
+        made
+    }
+
+    fn marked(ranges: &[Range]) -> u64 {
+        ranges.iter().map(|range| range.a_bytes + range.b_bytes).sum()
+    }
+
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new_keyed(&[9; 32]).update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn one_byte_put_in_is_one_range_of_one_byte() {
+        let a = noise(1, 5 << 20);
+        let mut b = a.clone();
+        b.insert(2 << 20, !a[2 << 20]);
+        let ranges = compared(&a, &b);
+        assert_eq!(ranges.iter().map(Range::numbers).collect::<Vec<_>>(), [[2 << 20, 0, 2 << 20, 1]]);
+    }
+
+    #[test]
+    fn edits_of_one_chunk_are_told_apart() {
+        let a = noise(2, 300_000);
+        let mut b = a.clone();
+        b.splice(100_000..100_010, noise(3, 500));
+        b.splice(110_000..110_500, noise(4, 3));
+        b[120_000] ^= 1;
+        let ranges = compared(&a, &b);
+        assert_eq!(applied(&a, &b, &ranges), b);
+        assert!(marked(&ranges) < 4_000, "{ranges:?}");
+        assert!(ranges.len() >= 3, "{ranges:?}");
+    }
+
+    #[test]
+    fn a_byte_put_in_and_one_taken_out_mark_little_of_a_file_of_the_same_length() {
+        let a = noise(5, 3 << 20);
+        let mut b = a.clone();
+        b.insert(100, !a[100]);
+        b.remove(3_000_000);
+        let ranges = compared(&a, &b);
+        assert_eq!(applied(&a, &b, &ranges), b);
+        assert!(marked(&ranges) <= 4, "{ranges:?}");
+    }
+
+    #[test]
+    fn a_hole_equals_the_zeros_it_stands_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = fs::File::create(dir.path().join("a")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&a, b"here", 5 << 20).unwrap();
+        let mut b = vec![0; (5 << 20) + 4];
+        b[5 << 20..].copy_from_slice(b"hers");
+        fs::write(dir.path().join("b"), b).unwrap();
+        let ranges = compared_in(dir.path());
+        assert_eq!(ranges.iter().map(Range::numbers).collect::<Vec<_>>(), [[(5 << 20) + 3, 1, (5 << 20) + 3, 1]]);
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_listed_is_not_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "one").unwrap();
+        let entry = entry(dir.path(), "a");
+        fs::write(dir.path().join("a"), "more").unwrap();
+        let contents = Contents::Directory(Arc::new(fs::File::open(dir.path()).unwrap().into()));
+        assert!(matches!(Content::open(&contents, &entry), Err(DiffError::Changed { .. })));
+    }
+
+    /// Bytes with a hole in the middle that reading may not touch.
+    struct Hollow {
+        hole: Extent,
+        read: Cell<u64>,
+    }
+
+    impl ReadAt for Hollow {
+        fn read_at(&self, _: u64, buffer: &mut [u8]) -> Result<(), DiffError> {
+            self.read.set(self.read.get() + buffer.len() as u64);
+            buffer.fill(0);
+            Ok(())
+        }
+
+        fn hole_end(&self, offset: u64) -> Option<u64> {
+            let end = self.hole.offset + self.hole.bytes;
+            (self.hole.offset..end).contains(&offset).then_some(end)
+        }
+    }
+
+    #[test]
+    fn holes_on_both_sides_are_passed_over() {
+        let hollow = |offset| Hollow { hole: Extent { offset, bytes: 1 << 60 }, read: Cell::new(0) };
+        let (a, b) = (hollow(1 << 20), hollow(2 << 20));
+        let dir = tempfile::tempdir().unwrap();
+        let (cancel, progress) = (Cancel::new(), Progress::new());
+        let work = Work { cancel: &cancel, progress: &progress };
+        let bytes = (1 << 60) + (2 << 20);
+        let mut found = Collector::new(dir.path());
+        compare_in_place(&a, &b, Gap { a: 0, a_bytes: bytes, b: 0, b_bytes: bytes }, &work, &mut found).unwrap();
+        assert_eq!(found.finish().unwrap().count, 0);
+        assert!(a.read.get() < 4 << 20);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Edit {
+        Overwrite,
+        PutIn,
+        TakeOut,
+    }
+
+    fn edits() -> impl Strategy<Value = Vec<(Edit, f64, usize)>> {
+        let edit = prop_oneof![Just(Edit::Overwrite), Just(Edit::PutIn), Just(Edit::TakeOut)];
+        proptest::collection::vec((edit, 0.0..1.0f64, 1usize..3_000), 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn ranges_put_into_a_give_b_and_mark_little_more_than_the_edits(
+            seed: u64, len in 0usize..700_000, edits in edits(),
+        ) {
+            let a = noise(seed, len);
+            let (mut b, mut edited) = (a.clone(), 0);
+            for (i, (edit, place, bytes)) in edits.iter().enumerate() {
+                let at = (*place * b.len() as f64) as usize;
+                let end = (at + bytes).min(b.len());
+                let new = noise(seed ^ (i as u64 + 1), *bytes);
+                match edit {
+                    Edit::Overwrite => b[at..end].copy_from_slice(&new[..end - at]),
+                    Edit::PutIn => drop(b.splice(at..at, new)),
+                    Edit::TakeOut => drop(b.drain(at..end)),
+                }
+                edited += 2 * *bytes as u64;
+            }
+            let ranges = compared(&a, &b);
+            prop_assert_eq!(applied(&a, &b, &ranges), b);
+            let most = edited + 4 * FINE_MAX as u64 * edits.len() as u64;
+            prop_assert!(marked(&ranges) <= most, "{} marked, {} edited: {:?}", marked(&ranges), edited, ranges);
+        }
+
+        #[test]
+        fn files_that_repeat_themselves_are_compared_right(
+            a in proptest::collection::vec(0u8..2, 0..3_000), b in proptest::collection::vec(0u8..2, 0..3_000), times in 1usize..60,
+        ) {
+            let (a, b) = (a.repeat(times), b.repeat(times));
+            let ranges = compared(&a, &b);
+            prop_assert_eq!(applied(&a, &b, &ranges), b);
+        }
+
+        #[test]
+        fn overwritten_files_have_the_ranges_of_a_byte_by_byte_comparison(
+            seed: u64, len in 1usize..600_000, places in proptest::collection::vec((0.0..1.0f64, 1usize..5_000), 0..6),
+        ) {
+            let a = noise(seed, len);
+            let mut b = a.clone();
+            for (i, (place, bytes)) in places.iter().enumerate() {
+                let at = (*place * len as f64) as usize;
+                let end = (at + bytes).min(len);
+                b[at..end].copy_from_slice(&noise(seed ^ (i as u64 + 7), end - at));
+            }
+            let mut expected: Vec<[u64; 4]> = Vec::new();
+            for i in (0..len).filter(|i| a[*i] != b[*i]).map(|i| i as u64) {
+                match expected.last_mut() {
+                    Some(last) if last[0] + last[1] == i => (last[1], last[3]) = (last[1] + 1, last[3] + 1),
+                    _ => expected.push([i, 1, i, 1]),
+                }
+            }
+            prop_assert_eq!(compared(&a, &b).iter().map(Range::numbers).collect::<Vec<_>>(), expected);
+        }
+    }
+}
