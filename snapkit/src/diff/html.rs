@@ -151,7 +151,8 @@ fn write_head(out: &mut impl Write, titles: &Titles, summary: &Summary) -> io::R
     if summary.ranges > 0 {
         writeln!(
             out,
-            "<p>{} with other content: {} of A and {} of B in {}.</p>",
+            "<p>{} with other content: {} of A and {} of B in {}. \
+             In the pictures the upper bar is the file in A, the lower one in B; red is where they differ.</p>",
             plural(summary.contents, "file"),
             bytes(summary.a_bytes),
             bytes(summary.b_bytes),
@@ -329,7 +330,7 @@ fn write_dump_line(out: &mut impl Write, line: &DumpLine) -> io::Result<()> {
     }
     let character = |byte: &u8| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' };
     let characters: String = line.bytes.iter().map(character).collect();
-    writeln!(out, "  {}</span>", Escaped(&characters))
+    write!(out, "  {}</span>", Escaped(&characters))
 }
 
 /// Where in a file bytes differ: a bar for A and one for B, to the same scale.
