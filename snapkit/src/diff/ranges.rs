@@ -85,12 +85,13 @@ impl Collector {
     }
 
     pub(super) fn push(&mut self, range: Range) -> io::Result<()> {
-        if let Some(open) = &mut self.open {
-            if open.a_offset + open.a_bytes == range.a_offset && open.b_offset + open.b_bytes == range.b_offset {
-                open.a_bytes += range.a_bytes;
-                open.b_bytes += range.b_bytes;
-                return Ok(());
-            }
+        if let Some(open) = &mut self.open
+            && open.a_offset + open.a_bytes == range.a_offset
+            && open.b_offset + open.b_bytes == range.b_offset
+        {
+            open.a_bytes += range.a_bytes;
+            open.b_bytes += range.b_bytes;
+            return Ok(());
         }
         match self.open.replace(range) {
             Some(closed) => self.close(closed),
