@@ -42,6 +42,11 @@ fn gear() -> &'static Gear {
     })
 }
 
+/// The number that stands for a byte in a rolling hash.
+pub(crate) fn gear_of(byte: u8) -> u64 {
+    gear().plain[usize::from(byte)]
+}
+
 /// Length in bytes of the first chunk of `data`.
 ///
 /// `data` should hold at least [`MAX`] bytes unless it is the end of a file; the result is then

@@ -7,6 +7,7 @@ pub mod cancel;
 pub mod chain;
 pub mod chunk;
 pub mod config;
+pub mod diff;
 pub mod digest;
 pub mod entry;
 pub mod fetch;

@@ -8,8 +8,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use manifests::document::record::Body;
+use snapkit::cancel::Cancel;
 use snapkit::chain::Commit;
+use snapkit::diff::{Difference, Options, Source, TreePair, compare};
+use snapkit::fetch::Fetcher;
+use snapkit::progress::Progress;
 use snapkit::restore::Selection;
+use snapkit::scan::exclude::Excludes;
 use snapkit::selector::Selector;
 use snapkit::store::Store;
 use snapkit::store::counting::CountingStore;
@@ -145,6 +150,43 @@ fn restoring_one_file_from_ten_thousand_snapshots_makes_at_most_twelve_requests(
         fs::remove_dir_all(target).unwrap();
     }
     assert_eq!(world.restored(&world.stranger(), &world.store(), 10_000).unwrap(), full_digest(&first));
+}
+
+/// What `diff A B` asks for, both snapshots of the chain: the paths that differ, and how many do not.
+fn compared(world: &World, store: &dyn Store, a: u64, b: u64, options: &Options) -> (Vec<String>, u64) {
+    let node = world.node();
+    let chain = node.open(store);
+    let bodies = [a, b].map(|seq| match chain.record(seq).unwrap().body {
+        Body::Snapshot(snapshot) => snapshot,
+        _ => panic!("a snapshot was selected"),
+    });
+    let fetcher = Fetcher::new(store);
+    let [a, b] = bodies.each_ref().map(|body| Source::Snapshot { fetcher: &fetcher, tree: &body.private.trees[0] });
+    let (mut paths, pairs) = (Vec::new(), [TreePair { name: "state".to_owned(), a, b }]);
+    let mut put = |difference: &Difference| -> std::io::Result<()> {
+        paths.push(String::from_utf8(difference.path.clone()).unwrap());
+        Ok(())
+    };
+    let (cancel, progress) = (Cancel::new(), Progress::new());
+    let summary = compare(&pairs, options, &node.cache().join("scratch"), &cancel, &progress, &mut put).unwrap();
+    (paths, summary.must_match.identical)
+}
+
+#[test]
+fn comparing_snapshots_of_a_chain_reads_only_what_they_do_not_share() {
+    let world = chain("compare");
+    let options = Options { ranges: true, devices: true, ..Options::default() };
+    let (paths, identical) = within(&world, 20, MIB, |store| compared(&world, store, 3, 4, &options));
+    assert_eq!(paths, ["", "d12/f50", "more-2"]);
+    // The same without leaving out what both share.
+    let excludes = Some(Excludes::new(&["no-such-path".to_owned()], &[]).unwrap());
+    let whole = Options { excludes, ..options.clone() };
+    assert_eq!(compared(&world, &world.store(), 3, 4, &whole), (paths, identical));
+    assert_eq!(compared(&world, &world.store(), 1, 4, &whole), compared(&world, &world.store(), 1, 4, &options));
+    assert_eq!(compared(&world, &world.store(), 4, 1, &whole), compared(&world, &world.store(), 4, 1, &options));
+    // What is the same by its digests is not read at all: the requests are those for the two records.
+    grow(&world, 5);
+    within(&world, 8, MIB / 4, |store| assert_eq!(compared(&world, store, 4, 5, &options).0, Vec::<String>::new()));
 }
 
 fn walkdir_files(directory: &Path) -> Vec<PathBuf> {

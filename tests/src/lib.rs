@@ -9,6 +9,7 @@
 
 pub mod attack;
 pub mod binary;
+pub mod browser;
 pub mod compare;
 pub mod every_kind;
 pub mod machine;

@@ -7,6 +7,7 @@
 
 mod cat;
 mod completions;
+mod diff;
 mod digest;
 mod doctor;
 mod explain;
@@ -87,6 +88,7 @@ enum Command {
     Cat(cat::CatArgs),
     Find(find::FindArgs),
     Digest(digest::DigestArgs),
+    Diff(diff::DiffArgs),
     Key(key::KeyArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
@@ -118,6 +120,7 @@ impl Command {
             Self::Cat(args) => cat::run(args, session),
             Self::Find(args) => find::run(args, session),
             Self::Digest(args) => digest::run(args, session),
+            Self::Diff(args) => diff::run(args, session),
             Self::Key(args) => key::run(args, session),
             Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),

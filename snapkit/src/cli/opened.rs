@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use manifests::document::record::{Body, Record};
 use manifests::document::snapshot::Snapshot;
 use snapkit::chain::{Chain, record_name};
+use snapkit::config::Config;
 use snapkit::store::{self, Store};
 use snapkit::trust::{self, Location, Pin, TrustDir};
 
@@ -22,10 +23,14 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the store and finds its pin; without one nothing is believed.
     pub(super) fn new(session: &Session<'_>) -> Result<Self, CliError> {
-        let location: Location =
-            session.store_location()?.parse().map_err(|error| CliError::usage(format!("{error}")))?;
-        let store = store::open(&location.url, &session.config.open_options())?;
-        let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
+        Self::at(session.store_location()?, &session.config)
+    }
+
+    /// Opens a store that is named beside the one of the session.
+    pub(super) fn at(location: &str, config: &Config) -> Result<Self, CliError> {
+        let location: Location = location.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+        let store = store::open(&location.url, &config.open_options())?;
+        let trust = TrustDir::new(&config.home.value, &config.cache.value);
         let pin = trust::pin_for(&*store, &location, &trust)?;
         Ok(Self { store, trust, pin })
     }

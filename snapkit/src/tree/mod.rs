@@ -6,4 +6,4 @@ mod build;
 mod read;
 
 pub use build::{ChunkSink, Leaves, TreeBuilder, TreeRoot, store_refs, write_indexes};
-pub use read::{ChunkSource, TreeError, TreeReader};
+pub use read::{Ahead, ChunkSource, TreeError, TreeReader};

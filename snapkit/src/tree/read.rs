@@ -9,6 +9,7 @@ use crate::entry::{
     Child, ChunkRef, CodecError, Entry, Kind, OwnerNames, PackSet, compare_paths, decode_children, decode_leaf, parent,
     printable,
 };
+use crate::id::ChunkId;
 
 /// Where the bytes of chunks come from, verified by name.
 pub trait ChunkSource {
@@ -134,6 +135,12 @@ impl Neighbours {
 }
 
 impl Neighbours {
+    /// Goes on at `first`, without what comes before it.
+    fn pass_over(&mut self, first: Option<&[u8]>) {
+        self.open.clear();
+        self.from = Some(first.unwrap_or_default().to_vec());
+    }
+
     /// Whether a path comes before everything that was read.
     fn is_unseen(&self, path: &[u8]) -> bool {
         self.from.as_ref().is_some_and(|from| compare_paths(path, from).is_lt())
@@ -211,6 +218,18 @@ impl Pending {
     }
 }
 
+/// What a reader comes to next: a leaf or an index.
+pub struct Ahead<'r> {
+    /// Its name.
+    pub chunk: ChunkId,
+    /// 0 for a leaf; unknown for the top.
+    pub level: Option<u32>,
+    /// The path of the first entry below it.
+    pub first: &'r [u8],
+    /// Entries below it; two trees that share the chunk share them all.
+    pub entries: u64,
+}
+
 /// Goes through the leaves of a tree.
 pub struct TreeReader {
     /// Chunks still to read, the next one last.
@@ -231,6 +250,39 @@ impl TreeReader {
     /// The chunk references of the leaves still to read that are known, with their levels; for counting and presence.
     pub fn pending(&self) -> impl Iterator<Item = &ChunkRef> {
         self.stack.iter().map(|pending| &pending.chunk)
+    }
+
+    /// What comes next; `None` at the end.
+    pub fn ahead(&self) -> Option<Ahead<'_>> {
+        let Pending { level, chunk, first, entries } = self.stack.last()?;
+        let (first, entries) = (first.as_deref().unwrap_or_default(), entries.unwrap_or(self.expected));
+        Some(Ahead { chunk: chunk.chunk, level: *level, first, entries })
+    }
+
+    /// Leaves out what comes next, for who knows it already, and says how many entries lie below it.
+    ///
+    /// From here on the rules that join entries are checked as far as what is read shows them.
+    pub fn pass_over(&mut self) -> u64 {
+        let entries = self.ahead().map_or(0, |ahead| ahead.entries);
+        self.stack.pop();
+        self.found += entries;
+        self.neighbours.pass_over(self.stack.last().and_then(|pending| pending.first.as_deref()));
+        entries
+    }
+
+    /// Reads the index that comes next, so that what is below it comes next.
+    ///
+    /// # Errors
+    /// What the source reports, or [`TreeError`].
+    pub fn open_index<S: ChunkSource>(&mut self, source: &mut S, packs: &mut PackSet) -> Result<(), S::Error>
+    where
+        S::Error: From<TreeError>,
+    {
+        let Some(pending) = self.stack.pop_if(|pending| pending.level != Some(0)) else { return Ok(()) };
+        let bytes = source.chunk(&pending.chunk, packs)?;
+        let (level, children) = pending.children(&bytes, packs)?;
+        self.stack.extend(children.into_iter().rev().map(|child| Pending::of(child, level)));
+        Ok(())
     }
 
     /// Reads the next leaf, checks its entries and gives them to `visit`. `false` at the end.
@@ -318,7 +370,7 @@ pub(super) fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
 mod tests {
     use super::super::build::{ChunkSink, TreeBuilder, TreeRoot, write_indexes};
     use super::*;
-    use crate::id::{ChunkId, PackId};
+    use crate::id::PackId;
     use crate::pack::PackInfo;
     use std::collections::HashSet;
     use std::sync::{Mutex, MutexGuard};
@@ -434,6 +486,29 @@ mod tests {
         let (b, _) = build(&entries);
         let names = |m: &Memory| m.chunks.iter().map(|c| ChunkId::of(c)).collect::<HashSet<_>>();
         assert!(names(&b).difference(&names(&a)).count() <= 3);
+    }
+
+    #[test]
+    fn what_is_passed_over_is_counted_and_not_read() {
+        let entries = many(20_000);
+        let (mut memory, root) = build(&entries);
+        let (mut packs, mut names) = (memory.packs().clone(), OwnerNames::default());
+        let mut reader = TreeReader::new(root.index, root.entries);
+        let (mut read, mut passed, mut odd) = (Vec::new(), 0, false);
+        loop {
+            while reader.ahead().is_some_and(|ahead| ahead.level != Some(0)) {
+                reader.open_index(&mut memory, &mut packs).unwrap();
+            }
+            odd = !odd;
+            if odd && reader.ahead().is_some() {
+                passed += reader.pass_over();
+            } else if !reader.next_leaf(&mut memory, &mut packs, &mut names, |e| read.push(e)).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(passed + read.len() as u64, root.entries);
+        assert!(passed > 5_000 && read.len() > 5_000);
+        assert!(read.iter().all(|entry| entries.contains(entry)));
     }
 
     #[test]

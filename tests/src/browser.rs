@@ -1,0 +1,46 @@
+//! A headless Chromium: what it makes of a page, and what it complains about.
+
+use std::path::Path;
+use std::process::Command;
+
+/// A page after its script ran.
+#[derive(Debug)]
+pub struct Page {
+    /// The document as it is then.
+    pub dom: String,
+    /// Messages of the page to the console: errors, refused loads, warnings.
+    pub console: Vec<String>,
+}
+
+/// Opens a page from a file; `fragment` is what comes behind the `#`.
+pub fn open(page: &Path, fragment: &str) -> Page {
+    let profile = tempfile::tempdir().unwrap();
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--v=0", "--timeout=30000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("file://{}#{fragment}", page.display()))
+        .env("HOME", profile.path())
+        .output()
+        .expect("chromium is installed");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "chromium failed: {log}");
+    let console = log.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect();
+    Page { dom: String::from_utf8(output.stdout).unwrap(), console }
+}
+
+impl Page {
+    /// The paths of the rows that show, with what is markup in them undone.
+    pub fn shown_paths(&self) -> Vec<String> {
+        let rows = self.dom.split("<details ").skip(1);
+        let shown = rows.filter(|row| !row.split('>').next().unwrap().contains("hidden"));
+        shown
+            .map(|row| {
+                let (_, rest) = row.split_once("<bdi class=\"path\">").unwrap();
+                let text = rest.split("</bdi>").next().unwrap();
+                text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+            })
+            .collect()
+    }
+}
