@@ -151,7 +151,7 @@ pub struct Change {
 }
 
 /// What a restore may change, in the order it is written.
-pub const CHANGES: &[&str] = &["devices", "owners", "setid", "xattrs"];
+pub const CHANGES: &[&str] = &["devices", "extra", "owners", "setid", "xattrs"];
 
 /// What of a snapshot was not restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
