@@ -10,11 +10,14 @@
 pub mod attack;
 pub mod binary;
 pub mod compare;
+pub mod disk;
 pub mod every_kind;
 pub mod machine;
+pub mod numbers;
 
 pub use every_kind::EveryKind;
 pub use machine::{Machine, Run};
+pub use numbers::Numbers;
 
 /// Whether the tests run as root, who alone may make devices and give files away.
 pub fn is_root() -> bool {
