@@ -252,7 +252,7 @@ pub struct Host {
 
 /// What stands in a receipt for the content of `/etc/machine-id`, which is not to be shown to others.
 pub fn machine_digest(machine_id: &str) -> Digest {
-    Digest::sha256_of(&[b"snapkit machine ", machine_id.trim_end().as_bytes()])
+    Digest::sha256_of(&[b"machine of snapkit ", machine_id.trim_end().as_bytes()])
 }
 
 /// Whose signature makes a receipt good.
