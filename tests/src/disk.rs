@@ -94,6 +94,43 @@ impl Drop for Mounted {
     }
 }
 
+/// A file system in memory, with options that limit it.
+#[derive(Debug)]
+pub struct Filesystem {
+    directory: TempDir,
+}
+
+impl Filesystem {
+    /// Mounts a tmpfs with these options.
+    pub fn tmpfs(options: &str) -> Self {
+        Self::try_tmpfs(options).unwrap_or_else(|| panic!("tmpfs mounts with {options}"))
+    }
+
+    /// The same, or nothing where the kernel does not know the options.
+    pub fn try_tmpfs(options: &str) -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "snapkit-test"]).arg(directory.path());
+        command.output().unwrap().status.success().then_some(Self { directory })
+    }
+
+    /// Mounts it again with other options.
+    pub fn remount(&self, options: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.directory.path()));
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+}
+
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        unmount(self.directory.path());
+    }
+}
+
 /// A mounted image whose every write and flush is noted.
 #[derive(Debug)]
 pub struct Disk {

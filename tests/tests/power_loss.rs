@@ -1,7 +1,7 @@
 //! Power is cut while a restore writes: what was not made durable is gone, and the target is still all or nothing.
 //!
 //! One run is recorded below the file system, then cut at many moments: `snapkit_tests::disk`.
-//! `SNAPKIT_TEST_SEED` repeats the choices, `SNAPKIT_TEST_ROUNDS` says how many moments.
+//! `SNAPKIT_TEST_SEED` repeats the random choices, `SNAPKIT_TEST_ROUNDS` says how many there are.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,9 @@ use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
 const DISK_BYTES: u64 = 32 << 20;
-/// Moments at which the power is cut, besides those around each flush.
+/// About how many moments are tried, besides those around each flush.
+const MOMENTS: usize = 40;
+/// How often any of the open writes are kept.
 const ROUNDS: u64 = 40;
 
 /// A machine with a snapshot of a small tree in its store, which is on another disk.
@@ -47,28 +49,26 @@ fn record(machine: &Machine, prepare: impl Fn(&Path), args: impl Fn(&Path) -> Ve
     recording
 }
 
-/// Cuts the power before and after each flush and at random moments, in three ways each, and has `check` look at what is
-/// left. It is told whether the command had ended.
+/// Cuts the power at each moment, with all open writes lost and with all of them kept, and at random moments with any of
+/// them kept, and has `check` look at what is left. It is told whether the command had ended.
 fn cut(recording: &Recording, check: impl Fn(&Path, bool)) {
     let mut numbers = Numbers::seeded();
     let end = recording.len();
-    let mut moments: BTreeSet<usize> = BTreeSet::from([0, end]);
-    moments.extend(recording.flushes().into_iter().flat_map(|flush| [flush, flush + 1]));
-    for _ in 0..setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS) {
-        moments.insert(numbers.below(end as u64 + 1) as usize);
-    }
+    let look = |at: usize, since: Since<'_>| {
+        println!("power cut before event {at} of {end}, open writes: {since:?}");
+        let mounted = Mounted::new(&recording.cut(at, since));
+        check(&mounted.path(), at == end);
+    };
+    let every = (end / MOMENTS).max(1);
+    let flushes = recording.flushes().into_iter().flat_map(|flush| [flush, flush + 1]);
+    let moments: BTreeSet<usize> = (0..end).step_by(every).chain(flushes).chain([end]).collect();
     for at in moments {
-        let kinds = ["lost", "kept", "some"];
-        for kind in kinds {
-            let since = match kind {
-                "lost" => Since::Lost,
-                "kept" => Since::Kept,
-                _ => Since::Some(&mut numbers),
-            };
-            println!("power cut before event {at} of {end}, open writes: {kind}");
-            let mounted = Mounted::new(&recording.cut(at, since));
-            check(&mounted.path(), at == end);
-        }
+        look(at, Since::Lost);
+        look(at, Since::Kept);
+    }
+    for _ in 0..setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS) {
+        let at = numbers.below(end as u64 + 1) as usize;
+        look(at, Since::Some(&mut numbers));
     }
 }
 
