@@ -1,6 +1,7 @@
 //! The documents: one file per kind. Each is read from verified bytes alone.
 
 pub mod genesis;
+pub mod receipt;
 pub mod record;
 pub mod root;
 pub mod snapshot;

@@ -5,6 +5,9 @@ use jiff::Timestamp;
 use crate::chain::{self, Head};
 use crate::digest::Digest;
 use crate::document::genesis::{self, Cutter, Genesis, Protection};
+use crate::document::receipt::{
+    Counts, Digests, Host, LeftOut, Receipt, RecordName, RestoredTree, State, Tool, Transfer,
+};
 use crate::document::record::{self, Body, Header, Nonce, Record, Void, Writer};
 use crate::document::root::{self, Root, RootDocument};
 use crate::document::snapshot::{self, ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
@@ -134,6 +137,52 @@ pub(crate) fn snapshot_body() -> Snapshot {
             trees: vec![tree("config"), tree("state")],
         },
     }
+}
+
+/// The receipt of an exact restore of the snapshot in slot 1, by the node.
+pub(crate) fn receipt() -> Receipt {
+    let body = snapshot_body();
+    let (_, head) = first();
+    let digest = Digest::sha256(snapshot_payload(&head, &[]).as_bytes());
+    let tree = |tree: &Tree| {
+        let digests = Digests { content_digest: tree.content_digest, full_digest: tree.full_digest };
+        RestoredTree {
+            name: tree.name.clone(),
+            path: format!("/restored/{}", tree.name),
+            signed: digests,
+            found: digests,
+            entries: tree.entries,
+            files: tree.files,
+            bytes: tree.bytes,
+        }
+    };
+    let all = Digests { content_digest: body.private.content_digest, full_digest: body.private.full_digest };
+    Receipt {
+        chain: head.chain,
+        root: pin(),
+        record: RecordName { seq: 1, epoch: 0, digest, name: format!("snap-2026112012-{}", &digest.to_string()[..8]) },
+        exact: true,
+        selection: None,
+        changes: None,
+        left_out: LeftOut { trees: 0, entries: 0 },
+        restored: Counts { entries: body.public.entries, files: body.public.files, bytes: body.public.bytes },
+        transfer: Transfer { fetched_bytes: 900, reused_bytes: 0 },
+        state: State { signed: all, found: all },
+        trees: body.private.trees.iter().map(tree).collect(),
+        proof: "written".into(),
+        started: at("2026-11-20T13:00:00Z"),
+        finished: at("2026-11-20T13:00:01.5Z"),
+        tool: Tool { name: "snapkit".into(), version: "0.1.0".into(), sha256: name("executable") },
+        host: Host { name: "node-b".into(), machine: Some(name("machine")), kernel: "6.1.0".into() },
+        node: node().public().id(),
+        critical: None,
+        ext: serde_json::Map::new(),
+    }
+}
+
+/// The text of that receipt's payload.
+pub(crate) fn receipt_payload() -> String {
+    String::from_utf8(receipt().payload().unwrap()).unwrap()
 }
 
 pub(crate) fn text(header: &Header, body: &Body) -> String {

@@ -24,7 +24,7 @@
 //! - [`refusal`]: every reason to refuse, with name and exit code, and all other exit codes
 //! - [`digest`], [`json`], [`pae`]: the small parts
 //! - [`keys`]: ids, file forms, signing; [`envelope`]: the only function that verifies
-//! - [`document`]: root, record, genesis, snapshot; [`log`] and [`chain`]: what joins records
+//! - [`document`]: root, record, genesis, snapshot, receipt; [`log`] and [`chain`]: what joins records
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;

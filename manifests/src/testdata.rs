@@ -4,6 +4,7 @@
 //! were made once by other tools and are only read.
 
 mod envelopes;
+mod receipts;
 mod records;
 mod roots;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::chain;
 use crate::digest::Digest;
+use crate::document::receipt::{Authority, Receipt};
 use crate::document::root::Root;
 use crate::fixture::{first, root_one};
 use crate::keys::{PublicKey, SecretKey};
@@ -36,6 +38,7 @@ fn cases() -> Vec<Case> {
     cases.extend(records::records());
     cases.extend(roots::roots());
     cases.extend(roots::keys());
+    cases.extend(receipts::receipts());
     cases
 }
 
@@ -48,7 +51,8 @@ fn readme(cases: &[Case]) -> String {
          - `envelope-*`, `record-*`: `record.json` is to be slot 1 of that chain, after its genesis. `void` means that the\n\
          \x20 slot counts as void; a refusal without it stops the reader.\n\
          - `root-*`: `1.json` is to be the first root with the digest in `pin`; `2.json` the root after that of the chain.\n\
-         - `key-*`: a key file, `secret` or `public`.\n\n\
+         - `key-*`: a key file, `secret` or `public`.\n\
+         - `receipt-*`: `receipt.json` is to be a receipt under the root of that chain.\n\n\
          | case | verdict | how it was made |\n|---|---|---|\n",
     );
     for Case { name, verdict, made, .. } in cases {
@@ -92,6 +96,7 @@ fn every_case_gets_its_verdict() {
         let verdict = match case.name.split('-').next().unwrap() {
             "chain" => read_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into()),
             "envelope" | "record" => judge_record(&read("record.json")),
+            "receipt" => judge_receipt(&read("receipt.json")),
             "root" if directory().join(case.name).join("2.json").exists() => {
                 judge(root_one().parse_next(&read("2.json")))
             }
@@ -115,6 +120,12 @@ fn judge_record(bytes: &[u8]) -> String {
     let class = judge(chain::next(&head, &[], bytes, &root_one()));
     let void = chain::is_void(bytes, &head.chain, 1, &root_one()).is_ok_and(|void| void.is_some());
     if void { format!("{class}, void") } else { class }
+}
+
+fn judge_receipt(bytes: &[u8]) -> String {
+    let root = root_one();
+    let authority = Authority::Root { root: &root, pin: root.digest(), chain: Some(first().1.chain) };
+    judge(Receipt::verify(bytes, &authority, "receipt"))
 }
 
 fn pin_in(bytes: &[u8]) -> Digest {

@@ -18,6 +18,7 @@ pub mod located;
 pub mod pack;
 pub mod parallel;
 pub mod progress;
+pub mod receipt;
 pub mod restore;
 pub mod scan;
 pub mod segment;

@@ -21,7 +21,7 @@ use crate::store::StoreError;
 
 pub use bootstrap::{Bootstrap, Location, Minimum, NotABootstrap, Pin};
 pub use directory::{Mark, Pending, TrustDir};
-pub use roots::{Roots, claimed_root, newest_root, pin_for};
+pub use roots::{Roots, claimed_root, known_root, newest_root, pin_for};
 
 /// Why trust could not be established. Neither the store nor the trust directory was changed.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ pub mod attack;
 pub mod binary;
 pub mod browser;
 pub mod compare;
+pub mod disk;
 pub mod every_kind;
 pub mod machine;
 pub mod numbers;

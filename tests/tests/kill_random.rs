@@ -6,23 +6,19 @@
 
 mod after;
 
-use std::env;
 use std::fs;
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use after::{Noted, digest, expect_restores, listed, note_what_landed, snapshot};
 use rustix::process::{Pid, Signal, kill_process};
+use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
 const ROUNDS: u64 = 200;
 /// Every so many rounds all data is read.
 const DATA_EVERY: u64 = 20;
-
-fn setting(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|value| value.parse().unwrap())
-}
 
 /// Changes the tree a little: some files are written, some go away.
 fn change(machine: &Machine, numbers: &mut Numbers, round: u64) {
@@ -52,11 +48,8 @@ fn killed_after(machine: &Machine, delay: Duration) -> bool {
 
 #[test]
 fn runs_killed_at_random_moments_never_lose_a_snapshot_and_never_show_half_of_one() {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = setting("SNAPKIT_TEST_SEED").unwrap_or(clock);
     let rounds = setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS);
-    println!("SNAPKIT_TEST_SEED={seed}");
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Numbers::seeded();
     let machine = Machine::new();
     let mut noted = Noted::new();
     change(&machine, &mut numbers, 0);

@@ -5,24 +5,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use snapkit_tests::compare::same_tree;
+use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
 const ROUNDS: u64 = 300;
 const FILES: usize = 20_000;
 const FILE_BYTES: usize = 2_000;
 const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back", "--json"];
-
-fn setting(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|value| value.parse().unwrap())
-}
 
 fn staged_bytes(directory: &Path) -> u64 {
     let files = walkdir::WalkDir::new(directory).into_iter().filter_map(Result::ok);
@@ -45,11 +41,8 @@ fn killed_after(machine: &Machine, delay: Duration) -> Option<serde_json::Value>
 
 #[test]
 fn restores_killed_at_random_moments_show_nothing_or_all_and_fetch_nothing_twice() {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = setting("SNAPKIT_TEST_SEED").unwrap_or(clock);
     let rounds = setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS);
-    println!("SNAPKIT_TEST_SEED={seed}");
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Numbers::seeded();
     let machine = Machine::new();
     for i in 0..FILES {
         machine.write(&format!("tree/d{}/f{i}", i % 100), every_kind::noise(FILE_BYTES, i as u64));

@@ -18,6 +18,8 @@ mod log;
 mod ls;
 mod man;
 mod opened;
+mod receipt;
+mod receipt_options;
 mod restore;
 mod session;
 mod show;
@@ -83,6 +85,7 @@ enum Command {
     Tour(tour::TourArgs),
     Snapshot(snapshot::SnapshotArgs),
     Restore(restore::RestoreArgs),
+    Receipt(receipt::ReceiptArgs),
     Verify(verify::VerifyArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -115,6 +118,7 @@ impl Command {
             Self::Tour(args) => tour::run(args, session),
             Self::Snapshot(args) => snapshot::run(args, session),
             Self::Restore(args) => restore::run(args, session),
+            Self::Receipt(args) => receipt::run(args, session),
             Self::Verify(args) => verify::run(args, session),
             Self::Ls(args) => ls::run(args, session),
             Self::Cat(args) => cat::run(args, session),

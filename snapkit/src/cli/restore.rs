@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
+use snapkit::receipt::Facts;
 use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored};
 use snapkit::selector::Selector;
 
@@ -16,6 +18,7 @@ use self::choice::{Layout, Trees, choose, chosen, layout, selection};
 use self::report::{Done, Preview};
 use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
+use super::receipt_options::ReceiptOptions;
 use super::session::Session;
 
 /// Restore a snapshot into a new directory
@@ -59,6 +62,8 @@ pub(super) struct RestoreArgs {
     /// With --in-place, remove what is not in the snapshot
     #[arg(long, requires = "in_place")]
     delete: bool,
+    #[command(flatten)]
+    receipt: ReceiptOptions,
 }
 
 /// Where contents come from in a proof.
@@ -85,7 +90,7 @@ enum OwnerArg {
 }
 
 pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let started = Instant::now();
+    let (began, started) = (Timestamp::now(), Instant::now());
     let opened = Opened::new(session)?;
     let chain = opened.chain()?;
     let record = choose(args, &chain)?;
@@ -103,6 +108,10 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         proof: proof(args, session),
         fetchers: if opened.store.url().starts_with('/') { 2 } else { 8 },
         seeds: seeds(args)?,
+    };
+    let draft = match args.dry_run {
+        true => None,
+        false => args.receipt.prepare(&opened, &chain, &selection, layout.iter().map(|(target, _)| target), session)?,
     };
     let fetcher = Fetcher::new(&*opened.store);
     let scratch = opened.cache().join("scratch");
@@ -147,6 +156,14 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             (plan, Outcome { restored, changed, ..Outcome::default() })
         }
     };
+    if let (Some(draft), Some(restored)) = (draft, &outcome.restored) {
+        let targets: Vec<(&str, PathBuf)> = targets(&layout).collect();
+        let (root, proof, finished) = (opened.pin.root, options.proof, Timestamp::now());
+        let (record, plan, selection, targets) = (&record, &plan, &selection, &targets);
+        let extra = if args.delete { 0 } else { outcome.changed.iter().map(|changed| changed.extra).sum() };
+        let facts = Facts { root, record, plan, selection, targets, extra, proof, restored, started: began, finished };
+        draft.write(&facts).map_err(ReceiptOptions::not_written)?;
+    }
     let expected = plan.expected();
     session.out.report(&Done {
         snapshot: name,
@@ -168,6 +185,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         exact: plan.exact,
         proof: options.proof.as_str(),
         changes: report::changes(&plan),
+        receipt: args.receipt.file().filter(|_| !args.dry_run),
         seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(Exit::DONE)

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use error::{Created, OpenError, Source, StoreError};
-pub use open::{OpenOptions, open};
+pub use open::{OpenOptions, known_address, open};
 pub use pace::Pace;
 
 /// Whether a store can do something, as far as is known without trying.

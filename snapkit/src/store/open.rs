@@ -82,6 +82,19 @@ pub fn open(address: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Open
     }
 }
 
+/// The address under which a store is pinned, found without opening it: a directory need not be there.
+pub fn known_address(address: &str) -> String {
+    let path = match address.split_once("://") {
+        None => PathBuf::from(address),
+        Some(("file", path)) => {
+            Url::parse(address).ok().and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| path.into())
+        }
+        Some(_) => return without_secrets(address),
+    };
+    let real = path.canonicalize().or_else(|_| std::path::absolute(&path));
+    real.unwrap_or(path).display().to_string()
+}
+
 /// The address as it may appear in messages: without user, password and query.
 pub(super) fn without_secrets(address: &str) -> String {
     let Ok(mut url) = Url::parse(address) else {

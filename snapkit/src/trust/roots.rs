@@ -112,6 +112,27 @@ pub fn newest_root(store: &dyn Store, pin: &Digest, trust: &TrustDir, now: Times
     Ok(Roots { root, first })
 }
 
+/// The newest root under `pin` that is kept in the trust directory, without asking any store.
+///
+/// # Errors
+/// [`Class::NoPin`] when none is kept; [`Class::Stale`] if the newest has expired.
+pub fn known_root(pin: &Digest, trust: &TrustDir, now: Timestamp) -> Result<Root, TrustError> {
+    let Some(bytes) = trust.read_root(pin, 1)? else {
+        let refusal = Refusal::new(Class::NoPin, format!("root sha256:{pin}"), "a root that was verified here", "none");
+        return Err(refusal
+            .with_hint("run `snapkit trust add URL#root=sha256:DIGEST` once, where the store can be reached")
+            .into());
+    };
+    let mut root = Root::parse_first(&bytes, pin).map_err(|refusal| kept(refusal, trust, pin, 1))?;
+    while let Some(bytes) = trust.read_root(pin, root.version() + 1)? {
+        let version = root.version() + 1;
+        root = root.parse_next(&bytes).map_err(|refusal| kept(refusal, trust, pin, version))?;
+    }
+    let latest = trust.mark(pin)?.map_or(now, |mark| mark.time.max(now));
+    root.check_expiry(latest)?;
+    Ok(root)
+}
+
 fn first_root(store: &dyn Store, pin: &Digest, trust: &TrustDir) -> Result<(Root, Option<Bytes>), TrustError> {
     if let Some(bytes) = trust.read_root(pin, 1)? {
         let root = Root::parse_first(&bytes, pin).map_err(|refusal| kept(refusal, trust, pin, 1))?;

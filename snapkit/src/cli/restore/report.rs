@@ -32,6 +32,7 @@ pub(super) struct Done {
     pub(super) exact: bool,
     pub(super) proof: &'static str,
     pub(super) changes: Vec<Change>,
+    pub(super) receipt: Option<PathBuf>,
     pub(super) seconds: f64,
 }
 
@@ -145,6 +146,9 @@ impl Report for Done {
         writeln!(out, "  full digest    {}", self.full_digest)?;
         if self.exact {
             writeln!(out, "  both are those of the signed record")?;
+        }
+        if let Some(receipt) = &self.receipt {
+            writeln!(out, "  receipt {}", receipt.display())?;
         }
         writeln!(out, "  took {}", Took(Duration::from_secs_f64(self.seconds)))
     }

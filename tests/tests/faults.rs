@@ -1,0 +1,229 @@
+//! Disks that are full, read-only or broken, and targets that change while a restore runs: a clear error that names the
+//! place, the right exit code, and what was there before is still there.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use snapkit_tests::compare::same_tree;
+use snapkit_tests::disk::{Disk, Fault, Filesystem, Mounted, can_run, ext4};
+use snapkit_tests::{Machine, Run, every_kind};
+
+/// Could not run: the machine failed, not the snapshot.
+const COULD_NOT_RUN: i32 = 5;
+/// What a broken place of a disk holds.
+const MARK: &[u8] = b"here the disk is broken, and nothing can be read or written any more";
+
+/// A machine with a snapshot of about 3 MiB in its store.
+fn with_snapshot() -> Machine {
+    let machine = Machine::new();
+    for number in 0..300 {
+        machine.write(&format!("tree/many/{number}"), every_kind::noise(3000, number));
+    }
+    machine.write("tree/large", every_kind::noise(2_000_000, 1000));
+    machine.ok(&["init", "store"]);
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    machine
+}
+
+fn restore(machine: &Machine, target: &Path) -> Run {
+    machine.run(&["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()])
+}
+
+/// A restore that fails with what the system says, and leaves the target as it was, missing.
+fn expect_failure(machine: &Machine, target: &Path, says: &str) {
+    let run = restore(machine, target).expect(COULD_NOT_RUN).stderr_names(says);
+    assert!(run.stderr.contains("next: ") || run.stderr.contains("cause: "), "{}", run.stderr);
+    assert!(fs::symlink_metadata(target).is_err(), "nothing is at the target");
+}
+
+#[test]
+fn a_restore_to_a_full_disk_leaves_nothing_and_works_when_there_is_room() {
+    if !can_run("restores to full disks") {
+        return;
+    }
+    let machine = with_snapshot();
+    for small in [Filesystem::tmpfs("size=1m"), Filesystem::tmpfs("nr_inodes=50")] {
+        let target = small.path().join("back");
+        expect_failure(&machine, &target, "No space left on device");
+        small.remount("size=64m,nr_inodes=10000");
+        restore(&machine, &target).expect(0);
+        same_tree(&machine.path("tree"), &target);
+    }
+    let disk = Mounted::new(&ext4(7 << 20));
+    let (target, ballast) = (disk.path().join("back"), disk.path().join("ballast"));
+    // A journalling file system hands out room late; it must not run out after the target has appeared.
+    fs::write(&ballast, every_kind::noise(1 << 20, 1)).unwrap();
+    expect_failure(&machine, &target, "No space left on device");
+    assert_eq!(fs::read(&ballast).unwrap(), every_kind::noise(1 << 20, 1), "what was there before is untouched");
+}
+
+#[test]
+fn a_user_whose_quota_ends_gets_an_error_and_no_target() {
+    if !can_run("restores beyond a quota") {
+        return;
+    }
+    let Some(small) = Filesystem::try_tmpfs("size=64m,usrquota_block_hardlimit=1m") else {
+        eprintln!("LEFT OUT: restores beyond a quota: this kernel has no quotas on tmpfs");
+        return;
+    };
+    let machine = with_snapshot();
+    fs::set_permissions(small.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let target = small.path().join("back");
+    let args = ["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()];
+    machine.run_as_nobody(&args).expect(COULD_NOT_RUN).stderr_names("quota");
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_read_only_target_is_named_and_nothing_is_written() {
+    if !can_run("restores to a read-only file system") {
+        return;
+    }
+    let machine = with_snapshot();
+    let small = Filesystem::tmpfs("size=64m");
+    fs::write(small.path().join("bystander"), "here before").unwrap();
+    small.remount("ro");
+    let target = small.path().join("back");
+    let run = restore(&machine, &target).expect(COULD_NOT_RUN).stderr_names("Read-only file system");
+    run.stderr_names(target.to_str().unwrap());
+    small.remount("rw");
+    let left: Vec<_> = fs::read_dir(small.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["bystander"]);
+}
+
+#[test]
+fn a_target_on_another_file_system_than_what_is_above_it_is_whole_or_untouched() {
+    if !can_run("restores to a mount point") {
+        return;
+    }
+    let machine = with_snapshot();
+    let small = Filesystem::tmpfs("size=64m");
+    // Inside the other file system nothing is special.
+    let inside = small.path().join("back");
+    restore(&machine, &inside).expect(0);
+    same_tree(&machine.path("tree"), &inside);
+    fs::remove_dir_all(&inside).unwrap();
+    // The mount point itself cannot be replaced by a rename.
+    let run = restore(&machine, &small.path());
+    if run.code == 0 {
+        same_tree(&machine.path("tree"), &small.path());
+    } else {
+        run.expect(85).stderr_names(small.path().to_str().unwrap());
+        assert_eq!(fs::read_dir(small.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_file_that_the_disk_cannot_write_fails_the_restore_however_early_the_disk_noticed() {
+    if !can_run("restores to a broken disk") {
+        return;
+    }
+    let machine = with_snapshot();
+    machine.write("tree/a-broken", [MARK, &every_kind::noise(50_000, 5)[..]].concat());
+    // So many files that what was written first reaches the disk long before the last is there.
+    for number in 0..4000 {
+        machine.write(&format!("tree/more/{number}"), every_kind::noise(2000, number));
+    }
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    let disk = Disk::new(ext4(96 << 20));
+    fs::write(disk.path().join("bystander"), "here before").unwrap();
+    disk.settle();
+    let target = disk.path().join("back");
+    disk.fail(Some(Fault::Write(MARK.to_vec())));
+    let run = restore(&machine, &target).expect(COULD_NOT_RUN).stderr_names("Input/output error");
+    run.stderr_names(target.parent().unwrap().to_str().unwrap());
+    assert!(!target.exists(), "what the disk does not hold does not appear");
+    assert_eq!(fs::read_to_string(disk.path().join("bystander")).unwrap(), "here before");
+    // On a disk that works again the next run succeeds.
+    disk.fail(None);
+    restore(&machine, &target).expect(0);
+    same_tree(&machine.path("tree"), &target);
+}
+
+/// A restore that was stopped between its first and its last write to the directory of the target.
+struct Stopped {
+    child: Child,
+}
+
+impl Stopped {
+    /// Starts a restore and stops it once it stages.
+    fn new(machine: &Machine, target: &Path) -> Self {
+        let args = ["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()];
+        let mut command = machine.command(&args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stopped = Self { child };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while staged(target.parent().unwrap()).is_none() {
+            assert!(Instant::now() < deadline, "the restore never staged anything");
+        }
+        stopped.signal(Signal::STOP);
+        thread::sleep(Duration::from_millis(50));
+        stopped
+    }
+
+    fn signal(&self, signal: Signal) {
+        // A child that was not waited for keeps its number, so this reaches no other process.
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Lets it go on to its end.
+    fn finish(self) -> Run {
+        self.signal(Signal::CONT);
+        Run::from_output("restore".to_owned(), self.child.wait_with_output().unwrap())
+    }
+}
+
+/// The private directory in which something was staged.
+fn staged(parent: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(parent).ok()?.flatten();
+    let staging = entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".snapkit-restore")));
+    staging.filter(|path| path.join("tree/many").exists() || path.join("tree").exists())
+}
+
+#[test]
+fn a_target_that_was_removed_meanwhile_appears_all_the_same() {
+    let machine = with_snapshot();
+    let target = machine.path("in/back");
+    fs::create_dir_all(&target).unwrap();
+    let stopped = Stopped::new(&machine, &target);
+    fs::remove_dir(&target).unwrap();
+    stopped.finish().expect(0);
+    same_tree(&machine.path("tree"), &target);
+}
+
+#[test]
+fn a_target_that_somebody_filled_meanwhile_is_left_alone() {
+    let machine = with_snapshot();
+    let target = machine.path("in/back");
+    fs::create_dir_all(&target).unwrap();
+    let stopped = Stopped::new(&machine, &target);
+    fs::write(target.join("precious"), "precious").unwrap();
+    let run = stopped.finish();
+    assert_ne!(run.code, 0);
+    run.stderr_names(target.to_str().unwrap());
+    assert_eq!(fs::read_to_string(target.join("precious")).unwrap(), "precious");
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+}
+
+#[test]
+fn a_directory_above_the_target_that_was_removed_meanwhile_is_an_error() {
+    let machine = with_snapshot();
+    let target = machine.path("in/back");
+    fs::create_dir_all(target.parent().unwrap()).unwrap();
+    let stopped = Stopped::new(&machine, &target);
+    let removed = Command::new("rm").arg("-rf").arg(machine.path("in")).status();
+    assert!(removed.unwrap().success());
+    let run = stopped.finish();
+    assert_ne!(run.code, 0);
+    run.stderr_names("in/");
+    assert!(!target.exists());
+}
