@@ -12,6 +12,7 @@ pub mod binary;
 pub mod browser;
 pub mod compare;
 pub mod every_kind;
+pub mod kill;
 pub mod machine;
 pub mod numbers;
 

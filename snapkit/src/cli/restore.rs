@@ -1,6 +1,7 @@
 //! `snapkit restore`: bring a snapshot back.
 
 mod choice;
+mod into;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
+use snapkit::node::{self, RecordOf, Wanted};
 use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored};
 use snapkit::selector::Selector;
 
@@ -18,17 +20,27 @@ use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
 use super::session::Session;
 
-/// Restore a snapshot into a new directory
+/// Restore a snapshot into a new directory, or as the next generation of a node
 ///
 /// Everything is verified, staged beside the target, proved from what the file system holds, and appears in one step.
 /// A snapshot with one tree is restored straight into TARGET, one with several into TARGET/NAME. A restore that was
 /// interrupted goes on, with the snapshot it had chosen, when the same command is given again.
+///
+/// With --into, the snapshot becomes a generation of a node directory; `current` is switched to it, and back if what must
+/// hold then does not.
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// Snapshot: latest, latest~2, name or unique prefix, number, or @TIME
     snapshot: Selector,
     /// Directory to make; it must be missing or empty, unless it is updated in place
-    target: PathBuf,
+    #[arg(required_unless_present = "into")]
+    target: Option<PathBuf>,
+    /// Restore the whole snapshot as a generation of this node directory and switch to it
+    #[arg(long, value_name = "NODE-DIR", conflicts_with_all = ["target", "map", "include", "path", "in_place"])]
+    into: Option<PathBuf>,
+    /// Restore it even if an unchanged generation of the same snapshot is there
+    #[arg(long, requires = "into", conflicts_with = "target")]
+    again: bool,
     /// Restore the tree NAME to PATH instead; can be repeated
     #[arg(long, value_name = "NAME=PATH")]
     map: Vec<String>,
@@ -110,6 +122,12 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, cancel)
     };
     let chosen = |trees: &[(String, Option<String>)]| chosen(args, &record, &chain, trees);
+    if args.into.is_some() {
+        let record = RecordOf { snapshot: name, seq: record.header.seq, id: record.digest.to_string() };
+        let (options, scratch, again) = (&options, &*scratch, args.again);
+        let wanted = Wanted { fetcher: &fetcher, record, snapshot, options, chosen: &chosen, scratch, again };
+        return into::run(args, &wanted, session, started);
+    }
     let (plan, outcome) = match (args.dry_run, args.in_place) {
         (true, false) => {
             let plan = make_plan(true, &session.cancel).map_err(refused)?;
@@ -131,6 +149,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             (plan, Outcome { restored: Some(restored.map_err(refused)?), resumed, ..Outcome::default() })
         }
         (dry_run, true) => {
+            targets(&layout).try_for_each(|(_, path)| node::refuse_in_place(&path))?;
             let trees = targets(&layout).map(|(tree, path)| InPlace::open(&path, tree).map_err(refused));
             let trees = trees.collect::<Result<Vec<_>, _>>()?;
             let plan = make_plan(true, &session.cancel).map_err(refused)?;
