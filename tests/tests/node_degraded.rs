@@ -160,11 +160,11 @@ fn an_acknowledged_node_may_have_been_set_by_hand() {
     node.expect_active(0);
 }
 
-/// Runs a command with one kind of system call failing from its `nth` on.
-fn with_failing(node: &Node, command: &Command, call: &str, from: &str) -> Run {
+/// Runs a command whose `nth` system call of a kind fails.
+fn with_failing(node: &Node, command: &Command, call: &str, nth: u32) -> Run {
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    traced.args(["-e", &format!("inject={call}:error=EIO:when={from}")]);
+    traced.args(["-e", &format!("inject={call}:error=EIO:when={nth}")]);
     traced.arg(command.get_program()).args(command.get_args()).current_dir(node.machine.path("")).env_clear();
     traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Run::of(traced)
@@ -178,8 +178,9 @@ fn a_flip_that_fails_is_fatal_before_anything_is_checked() {
     // It would not hold either; that it is not even looked at is what is said.
     require(&node, 1);
     let undo = node.machine.bootstrap_command(&["undo", "node"]);
-    for call in ["symlinkat", "renameat"] {
-        let failed = with_failing(&node, &undo, call, "1").expect(5);
+    // The first rename is that of the written intent.
+    for (call, nth) in [("symlinkat", 1), ("renameat", 2)] {
+        let failed = with_failing(&node, &undo, call, nth).expect(5);
         assert!(failed.stderr.contains("nothing was changed") && !failed.stderr.contains("leads to"), "{failed:?}");
         node.expect_active(1);
         assert_eq!(node.status()["interrupted"], serde_json::Value::Null);
@@ -196,8 +197,8 @@ fn a_flip_back_that_fails_leaves_the_mark_with_both_causes() {
     node.restore(1, &[]).expect(0);
     require(&node, 1);
     let undo = node.machine.bootstrap_command(&["undo", "node"]);
-    // The first rename makes the flip, the second would take it back.
-    with_failing(&node, &undo, "renameat", "2+")
+    // The second rename makes the flip, the third would take it back.
+    with_failing(&node, &undo, "renameat", 3)
         .expect(DEGRADED)
         .stderr_names("leads to nothing")
         .stderr_names("os error 5");

@@ -172,10 +172,10 @@ fn one_switch_at_a_time_and_whoever_comes_second_is_told() {
     node.status();
     drop(lock);
     // Many at once: each ends with an answer, and the node is whole.
+    let node = &node;
+    let one = |i: u32| if i.is_multiple_of(2) { node.restore(1, &["--again"]) } else { node.undo() };
     let codes = std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..8)
-            .map(|i| scope.spawn(|| { if i % 2 == 0 { node.restore(1, &["--again"]) } else { node.undo() } }.code))
-            .collect();
+        let runs: Vec<_> = (0..8).map(|i| scope.spawn(move || one(i).code)).collect();
         runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<i32>>()
     });
     assert!(codes.iter().all(|code| [0, 3].contains(code)), "{codes:?}");

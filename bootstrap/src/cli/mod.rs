@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use snapkit::node::{Check, NodeDir};
-use snapkit::terminal::exit_code::{CliError, Exit};
+use snapkit::terminal::exit_code::CliError;
 use snapkit::terminal::{self, output};
 
 use output::Output;
