@@ -20,6 +20,9 @@ use crate::restore::{self, Chosen, Destination, Options, Owners, Plan, RestoreEr
 use crate::scan::inspect::digest_directory;
 use crate::scan::walk::WalkOptions;
 
+/// Says what a restore has chosen, given its trees and the directory that each lies in.
+pub type Chooser<'a> = dyn Fn(&[(String, Option<String>)]) -> Chosen + 'a;
+
 /// What is to become the active generation.
 pub struct Wanted<'a> {
     /// Where its data comes from.
@@ -31,7 +34,7 @@ pub struct Wanted<'a> {
     /// How it is restored.
     pub options: &'a Options,
     /// What a run that goes on with an interrupted one must have been asked for, given the trees and where they go.
-    pub chosen: &'a dyn Fn(&[(String, Option<String>)]) -> Chosen,
+    pub chosen: &'a Chooser<'a>,
     /// A directory for the plan.
     pub scratch: &'a Path,
     /// Restore it even if a generation of the same record is there and unchanged.

@@ -21,7 +21,7 @@ mod undo;
 pub use config::{Keep, NodeConfig, Require};
 pub use dir::{Lock, NodeDir, Work};
 pub use error::NodeError;
-pub use into::{Activation, Made, Outcome, Wanted, restore_into, would_make};
+pub use into::{Activation, Chooser, Made, Outcome, Wanted, restore_into, would_make};
 pub use keep::Removed;
 pub use name::{GenerationName, NotAGenerationName};
 pub use require::Check;
