@@ -17,7 +17,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Refused for a reason without a class of its own; nothing was touched.
     pub const REFUSED: u8 = 3;
-    /// Done, with less assurance than was asked for.
+    /// Degraded: done with less assurance than was asked for, or a node that refuses to be switched until it is
+    /// acknowledged.
     pub const DEGRADED: u8 = 4;
     /// Could not run, or verified nothing.
     pub const COULD_NOT_RUN: u8 = 5;
@@ -27,6 +28,8 @@ pub mod exit {
     pub const INCOMPLETE: u8 = 11;
     /// Done, but the scan cache did not agree with the files.
     pub const CACHE_MISMATCH: u8 = 12;
+    /// Switched, and switched back, because what must hold afterwards did not.
+    pub const SWITCHED_BACK: u8 = 13;
     /// Ended by `SIGINT`.
     pub const INTERRUPTED: u8 = 130;
     /// Ended by `SIGTERM`.
@@ -38,11 +41,15 @@ pub mod exit {
         (NO, "the answer is no: it differs, damage was found, an assertion failed"),
         (USAGE, "the command line or the configuration is wrong"),
         (REFUSED, "refused for a reason without a class of its own; nothing was touched"),
-        (DEGRADED, "done, with less assurance than was asked for"),
+        (
+            DEGRADED,
+            "degraded: less assurance than was asked for, or a node that refuses switches until `bootstrap ack`",
+        ),
         (COULD_NOT_RUN, "could not run, or verified nothing"),
         (TORN, "done, but files changed while they were read"),
         (INCOMPLETE, "done, but something could not be read or restored"),
         (CACHE_MISMATCH, "done, but the scan cache did not agree with the files"),
+        (SWITCHED_BACK, "switched back: what must hold after the switch did not, and the old generation is active"),
         (INTERRUPTED, "ended by SIGINT"),
         (TERMINATED, "ended by SIGTERM"),
     ];

@@ -15,6 +15,7 @@ pub mod id;
 pub mod init;
 pub mod keyfile;
 pub mod located;
+pub mod node;
 pub mod pack;
 pub mod parallel;
 pub mod progress;

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
@@ -105,7 +106,7 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
-    key: SecretKey,
+    key: Arc<SecretKey>,
     tool: Tool,
     host: Host,
 }
@@ -115,7 +116,7 @@ impl Draft {
     ///
     /// # Errors
     /// [`ReceiptError::Exists`], [`ReceiptError::Write`] where no file can be made, [`ReceiptError::Describe`].
-    pub fn new(path: &Path, key: SecretKey) -> Result<Self, ReceiptError> {
+    pub fn new(path: &Path, key: Arc<SecretKey>) -> Result<Self, ReceiptError> {
         if fs::symlink_metadata(path).is_ok() {
             return Err(ReceiptError::Exists(path.to_owned()));
         }
@@ -164,7 +165,7 @@ impl Draft {
     /// [`ReceiptError::Write`]; nothing is there then.
     pub fn write(self, facts: &Facts<'_>) -> Result<(), ReceiptError> {
         let receipt = receipt(&self, facts);
-        let bytes = envelope::sign(PAYLOAD_TYPE, &receipt.payload()?, &[&self.key])?;
+        let bytes = envelope::sign(PAYLOAD_TYPE, &receipt.payload()?, &[&*self.key])?;
         let write = || -> io::Result<()> {
             let mut file = temporary(&self.path)?;
             file.write_all(&bytes)?;
@@ -184,7 +185,7 @@ impl Draft {
 ///
 /// # Errors
 /// As [`Draft::new`] and [`Draft::write`].
-pub fn write(path: &Path, key: SecretKey, facts: &Facts<'_>) -> Result<(), ReceiptError> {
+pub fn write(path: &Path, key: Arc<SecretKey>, facts: &Facts<'_>) -> Result<(), ReceiptError> {
     Draft::new(path, key)?.write(facts)
 }
 

@@ -1,4 +1,4 @@
-//! The binary under test: the one cargo built beside this test, or the one `SNAPKIT_BIN` names.
+//! The binaries under test: those cargo built beside this test, or those `SNAPKIT_BIN` and `BOOTSTRAP_BIN` name.
 
 use std::env;
 use std::fs;
@@ -10,19 +10,26 @@ use std::time::SystemTime;
 /// The path of the `snapkit` binary that belongs to the sources of this test.
 pub fn snapkit() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match env::var_os("SNAPKIT_BIN") {
-        Some(path) => path.into(),
-        None => beside_this_test(),
-    })
+    BINARY.get_or_init(|| named("SNAPKIT_BIN").unwrap_or_else(|| beside_this_test("snapkit")))
 }
 
-/// `cargo test --workspace` builds the binary, because `snapkit` has integration tests of its own.
-/// A run of this crate's tests alone finds it missing or older than its sources, and builds it.
-fn beside_this_test() -> PathBuf {
+/// The path of the `bootstrap` binary that belongs to the sources of this test.
+pub fn bootstrap() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| named("BOOTSTRAP_BIN").unwrap_or_else(|| beside_this_test("bootstrap")))
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from)
+}
+
+/// `cargo test --workspace` builds the binaries, because their packages have integration tests of their own.
+/// A run of this crate's tests alone finds one missing or older than its sources, and builds it.
+fn beside_this_test(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     // target/PROFILE/deps/TEST
     let profile_directory = test.ancestors().nth(2).unwrap();
-    let binary = profile_directory.join("snapkit");
+    let binary = profile_directory.join(name);
     let built = fs::metadata(&binary).and_then(|metadata| metadata.modified());
     if built.is_ok_and(|built| built >= newest_source()) {
         return binary;
@@ -34,20 +41,22 @@ fn beside_this_test() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Cargo itself serialises test processes that come here at the same time.
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package=snapkit", "--bin=snapkit"])
+        .args(["build", "--quiet"])
+        .arg(format!("--package={name}"))
+        .arg(format!("--bin={name}"))
         .arg(format!("--profile={profile}"))
         .arg("--target-dir")
         .arg(profile_directory.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
-    assert!(status.success(), "building the snapkit binary failed");
+    assert!(status.success(), "building the {name} binary failed");
     binary
 }
 
 fn newest_source() -> SystemTime {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let sources = ["snapkit/src", "manifests/src"].map(|name| workspace.join(name));
+    let sources = ["bootstrap/src", "snapkit/src", "manifests/src"].map(|name| workspace.join(name));
     (sources.iter())
         .flat_map(walkdir::WalkDir::new)
         .map(|entry| entry.unwrap().metadata().unwrap())

@@ -13,6 +13,7 @@ pub mod browser;
 pub mod compare;
 pub mod disk;
 pub mod every_kind;
+pub mod kill;
 pub mod machine;
 pub mod numbers;
 

@@ -73,7 +73,12 @@ impl Machine {
 
     /// The command, ready to run here with nothing in its environment but what every login has.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(binary::snapkit());
+        self.command_of(binary::snapkit(), args)
+    }
+
+    /// As [`Self::command`], of another binary.
+    fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, args: &[S]) -> Command {
+        let mut command = Command::new(binary);
         command
             .args(args)
             .current_dir(self.path(""))
@@ -84,6 +89,16 @@ impl Machine {
             .env("SNAPKIT_HOME", self.home())
             .env("XDG_CACHE_HOME", self.cache());
         command
+    }
+
+    /// The `bootstrap` command, ready to run here.
+    pub fn bootstrap_command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        self.command_of(binary::bootstrap(), args)
+    }
+
+    /// Runs `bootstrap` to its end.
+    pub fn bootstrap<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
+        Run::of(self.bootstrap_command(args))
     }
 
     /// Runs the command to its end.

@@ -1,76 +1,17 @@
 //! The kill matrix of system calls: a command is killed before each call that changes something on disk, one run each.
-//!
-//! The tracer is `tests/tools/stop_before.c`; it is built here with `cc`, which building snapkit needs anyhow.
 
 #![allow(clippy::unwrap_used)]
 
 mod after;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use after::{Noted, copy, digest, expect_restores, note_what_landed, snapshot};
 use snapkit_tests::compare::same_tree;
-use snapkit_tests::{Machine, Run, every_kind};
-
-const KILLED: i32 = 128 + 9;
-
-/// The tracer, built once.
-fn tracer() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/stop_before.c");
-        let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stop_before-{}", std::process::id()));
-        let status = Command::new("cc").arg("-O1").arg("-o").arg(&binary).arg(source).status();
-        assert!(status.expect("cc is installed").success());
-        binary
-    })
-}
-
-/// Runs a command and kills it before its call number `stop`. Gives how it ended and the calls it made.
-fn stopped(machine: &Machine, args: &[&str], stop: usize) -> (Run, Vec<String>) {
-    let list = machine.path("calls");
-    let own = machine.command(args);
-    let mut command = Command::new(tracer());
-    command
-        .arg(stop.to_string())
-        .arg(&list)
-        .arg(own.get_program())
-        .args(own.get_args())
-        .current_dir(machine.path(""))
-        .env_clear()
-        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let run = Run::of(command);
-    let calls = fs::read_to_string(&list).unwrap().lines().map(str::to_owned).collect();
-    (run, calls)
-}
-
-/// Kills a command before each of its calls, from a machine that `prepare` brings into the same state each time, until
-/// it comes to its end; `check` is given whether it did.
-fn every_call(machine: &Machine, args: &[&str], prepare: impl Fn(), mut check: impl FnMut(bool)) {
-    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    for stop in 1.. {
-        prepare();
-        let (run, calls) = stopped(machine, args, stop);
-        if run.code == KILLED {
-            assert_eq!(calls.len(), stop, "killed at the call it should be");
-            *seen.entry(calls[stop - 1].clone()).or_default() += 1;
-        } else {
-            run.expect(0);
-        }
-        let ended = calls.len() < stop;
-        println!("stopped before call {stop}, {}", calls.last().unwrap());
-        check(ended);
-        if ended {
-            break;
-        }
-    }
-    println!("{args:?} was killed before {seen:?}");
-    assert!(seen.values().sum::<u64>() > 10, "the command does more than that: {seen:?}");
-}
+use snapkit_tests::kill::{KILLED, every_call, stopped};
+use snapkit_tests::{Machine, every_kind};
 
 fn write_tree(machine: &Machine) {
     machine.write("tree/large", every_kind::noise(300_000, 3));
@@ -103,7 +44,7 @@ fn kill_snapshots(machine: &Machine, noted: &Noted) {
     let mut left_out = 0;
     every_call(
         machine,
-        &["snapshot", "--store", "store", "tree"],
+        &machine.command(&["snapshot", "--store", "store", "tree"]),
         || bring_back(machine, &saved),
         |ended| {
             let mut noted = noted.clone();
@@ -157,7 +98,7 @@ fn an_init_killed_before_any_call_is_completed_by_the_next() {
             let _ = fs::remove_dir_all(directory);
         }
     };
-    every_call(&machine, &["init", "store"], clear, |ended| {
+    every_call(&machine, &machine.command(&["init", "store"]), clear, |ended| {
         let again = machine.run(&["init", "store"]);
         if ended || again.code != 0 {
             // It was complete already, and this machine trusts it.
@@ -181,7 +122,7 @@ fn kill_restores(machine: &Machine, prepare: impl Fn(&Path)) {
     };
     every_call(
         machine,
-        &["restore", "--store", "store", "latest", "back"],
+        &machine.command(&["restore", "--store", "store", "latest", "back"]),
         || {
             let _ = fs::remove_dir_all(&target);
             prepare(&target);
@@ -226,7 +167,7 @@ fn a_restore_that_goes_on_and_is_killed_before_any_call_leaves_the_target_missin
     let machine = with_snapshot();
     let staged = machine.path(".snapkit-restore-back");
     let saved = machine.path("interrupted");
-    let (run, calls) = stopped(&machine, RESTORE, restore_calls(&machine) * 2 / 3);
+    let (run, calls) = stopped(&machine, &machine.command(RESTORE), restore_calls(&machine) * 2 / 3);
     assert_eq!(run.code, KILLED, "{calls:?}");
     copy(&staged, &saved);
     fs::remove_dir_all(&staged).unwrap();
@@ -240,7 +181,7 @@ const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back"];
 
 /// The number of calls that a whole restore makes.
 fn restore_calls(machine: &Machine) -> usize {
-    let (run, calls) = stopped(machine, RESTORE, usize::MAX >> 1);
+    let (run, calls) = stopped(machine, &machine.command(RESTORE), usize::MAX >> 1);
     run.expect(0);
     fs::remove_dir_all(machine.path("back")).unwrap();
     calls.len()
@@ -262,7 +203,7 @@ fn an_update_in_place_killed_before_any_call_leaves_every_file_old_or_new_and_go
     let update = ["restore", "--store", "store", "latest", "live", "--in-place", "--delete"];
     every_call(
         &machine,
-        &update,
+        &machine.command(&update),
         || {
             let _ = fs::remove_dir_all(&live);
             let _ = fs::remove_dir_all(machine.path(".snapkit-restore-live"));
@@ -298,7 +239,7 @@ fn a_restore_to_a_mount_point_killed_before_any_call_is_whole_or_says_that_it_is
     let mount = Mount(target.clone());
     every_call(
         &machine,
-        RESTORE,
+        &machine.command(RESTORE),
         || {
             for entry in fs::read_dir(&target).unwrap() {
                 let path = entry.unwrap().path();

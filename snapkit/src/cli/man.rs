@@ -1,10 +1,11 @@
 //! `snapkit man`: the manual pages, made from the same texts as `--help`.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::CommandFactory;
 use serde::Serialize;
+use snapkit::terminal::manual;
 
 use super::Cli;
 use super::exit_code::{CliError, Exit};
@@ -39,29 +40,13 @@ impl Report for PagesWritten {
 pub(super) fn run(args: &ManArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     match &args.dir {
         Some(dir) => {
-            let pages = write_pages(dir)
+            let pages = manual::write_pages(Cli::command(), dir)
                 .map_err(|source| CliError::from(source).context(format!("cannot write pages to {}", dir.display())))?;
             session.out.report(&PagesWritten { dir: dir.clone(), pages })?;
         }
         None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            session.out.bytes(&page)?;
+            session.out.bytes(&manual::page(Cli::command())?)?;
         }
     }
     Ok(Exit::DONE)
-}
-
-fn write_pages(dir: &Path) -> io::Result<Vec<String>> {
-    std::fs::create_dir_all(dir)?;
-    clap_mangen::generate_to(Cli::command(), dir)?;
-    let mut pages = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("snapkit") && name.ends_with(".1") {
-            pages.push(name);
-        }
-    }
-    pages.sort();
-    Ok(pages)
 }

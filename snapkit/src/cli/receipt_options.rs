@@ -25,6 +25,11 @@ pub(super) struct ReceiptOptions {
     key: Option<PathBuf>,
 }
 
+/// The key that signs the receipts of this machine.
+pub(super) fn node_key(opened: &Opened) -> PathBuf {
+    opened.trust.node_key(&opened.pin.root)
+}
+
 impl ReceiptOptions {
     /// The file, if a receipt is asked for.
     pub(super) fn file(&self) -> Option<PathBuf> {
@@ -43,7 +48,7 @@ impl ReceiptOptions {
         let Some(path) = &self.receipt else {
             return Ok(None);
         };
-        let file = self.key.clone().unwrap_or_else(|| opened.trust.node_key(&opened.pin.root));
+        let file = self.key.clone().unwrap_or_else(|| node_key(opened));
         if !file.exists() {
             return Err(CliError::refused(format!("there is no key {} to sign a receipt with", file.display()))
                 .next("name the node's secret key with --key FILE, or restore without --receipt"));
@@ -55,7 +60,7 @@ impl ReceiptOptions {
                 file.display()
             ));
         }
-        let draft = Draft::new(path, key).map_err(refused)?;
+        let draft = Draft::new(path, key.into()).map_err(refused)?;
         draft.check(selection, targets.map(|target| target.as_path())).map_err(refused)?;
         Ok(Some(draft))
     }

@@ -1,16 +1,20 @@
 //! `snapkit restore`: bring a snapshot back.
 
 mod choice;
+mod into;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use snapkit::cancel::Cancel;
 use snapkit::fetch::Fetcher;
-use snapkit::receipt::Facts;
+use snapkit::keyfile;
+use snapkit::node::{self, RecordOf, Wanted};
+use snapkit::receipt::{self, Facts};
 use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored};
 use snapkit::selector::Selector;
 
@@ -18,20 +22,30 @@ use self::choice::{Layout, Trees, choose, chosen, layout, selection};
 use self::report::{Done, Preview};
 use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
-use super::receipt_options::ReceiptOptions;
+use super::receipt_options::{ReceiptOptions, node_key};
 use super::session::Session;
 
-/// Restore a snapshot into a new directory
+/// Restore a snapshot into a new directory, or as the next generation of a node
 ///
 /// Everything is verified, staged beside the target, proved from what the file system holds, and appears in one step.
 /// A snapshot with one tree is restored straight into TARGET, one with several into TARGET/NAME. A restore that was
 /// interrupted goes on, with the snapshot it had chosen, when the same command is given again.
+///
+/// With --into, the snapshot becomes a generation of a node directory; `current` is switched to it, and back if what must
+/// hold then does not.
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// Snapshot: latest, latest~2, name or unique prefix, number, or @TIME
     snapshot: Selector,
     /// Directory to make; it must be missing or empty, unless it is updated in place
-    target: PathBuf,
+    #[arg(required_unless_present = "into")]
+    target: Option<PathBuf>,
+    /// Restore the whole snapshot as a generation of this node directory and switch to it
+    #[arg(long, value_name = "NODE-DIR", conflicts_with_all = ["target", "map", "include", "path", "in_place", "receipt"])]
+    into: Option<PathBuf>,
+    /// Restore it even if an unchanged generation of the same snapshot is there
+    #[arg(long, requires = "into", conflicts_with = "target")]
+    again: bool,
     /// Restore the tree NAME to PATH instead; can be repeated
     #[arg(long, value_name = "NAME=PATH")]
     map: Vec<String>,
@@ -119,6 +133,27 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         restore::plan(&fetcher, snapshot, &selection, &options, &scratch, xattrs, cancel)
     };
     let chosen = |trees: &[(String, Option<String>)]| chosen(args, &record, &chain, trees);
+    if args.into.is_some() {
+        let key = node_key(&opened);
+        let key = key.exists().then(|| keyfile::read_secret(&key)).transpose()?.map(Arc::new);
+        let (root, proof) = (opened.pin.root, options.proof);
+        let write = |file: &Path, plan: &Plan, targets: &[(&str, PathBuf)], restored: &Restored| {
+            let (record, selection, started, finished) = (&record, &selection, began, Timestamp::now());
+            let facts = Facts { root, record, plan, selection, targets, extra: 0, proof, restored, started, finished };
+            key.as_ref().map_or(Ok(()), |key| receipt::write(file, key.clone(), &facts))
+        };
+        let wanted = Wanted {
+            fetcher: &fetcher,
+            record: RecordOf { snapshot: name, seq: record.header.seq, id: record.digest.to_string() },
+            snapshot,
+            options: &options,
+            chosen: &chosen,
+            scratch: &scratch,
+            again: args.again,
+            write_receipt: &write,
+        };
+        return into::run(args, &wanted, session, started);
+    }
     let (plan, outcome) = match (args.dry_run, args.in_place) {
         (true, false) => {
             let plan = make_plan(true, &session.cancel).map_err(refused)?;
@@ -140,6 +175,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             (plan, Outcome { restored: Some(restored.map_err(refused)?), resumed, ..Outcome::default() })
         }
         (dry_run, true) => {
+            targets(&layout).try_for_each(|(_, path)| node::refuse_in_place(&path))?;
             let trees = targets(&layout).map(|(tree, path)| InPlace::open(&path, tree).map_err(refused));
             let trees = trees.collect::<Result<Vec<_>, _>>()?;
             let plan = make_plan(true, &session.cancel).map_err(refused)?;

@@ -8,6 +8,7 @@ mod adapt;
 mod apply;
 mod compare;
 mod directories;
+mod find;
 mod frames;
 mod in_place;
 mod links;
@@ -30,6 +31,7 @@ pub use plan::{Plan, Selection, plan};
 pub use reuse::likely_bytes;
 pub use spool::PlannedTree;
 pub use staging::Chosen;
+pub(crate) use staging::{PREFIX as STAGING_PREFIX, make_removable};
 pub use target::{Destination, available_bytes, interrupted};
 
 use std::io;

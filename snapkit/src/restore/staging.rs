@@ -27,7 +27,7 @@ use super::RestoreError;
 use crate::scan::walk::{Walk, WalkOptions};
 
 /// What the names of staging directories begin with.
-pub(super) const PREFIX: &str = ".snapkit-restore";
+pub(crate) const PREFIX: &str = ".snapkit-restore";
 /// Longest name of a target that becomes part of the name of its staging directory.
 const LONGEST_NAME: usize = 200;
 /// How often the lock is tried, and the pause between.
@@ -88,7 +88,7 @@ impl Drop for Staging {
 }
 
 /// Directories restored with modes that forbid entering them are opened again, so that they can be removed or read.
-fn make_removable(path: &Path) {
+pub(crate) fn make_removable(path: &Path) {
     if fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use crate::cancel::Cancelled;
 use crate::config::ConfigError;
+use crate::node::NodeError;
 use crate::store::OpenError;
 use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
@@ -29,6 +30,8 @@ impl Exit {
     pub const REFUSED: Self = Self(exit::REFUSED);
     /// The command line is wrong.
     pub const USAGE: Self = Self(exit::USAGE);
+    /// The node is degraded.
+    pub const DEGRADED: Self = Self(exit::DEGRADED);
     /// Ended by `SIGINT`.
     pub const INTERRUPTED: Self = Self(exit::INTERRUPTED);
     /// Ended by `SIGTERM`.
@@ -115,6 +118,9 @@ fn classify(error: &(dyn Error + 'static)) -> (Exit, Option<String>) {
         );
         if unusable_address || cause.is::<ConfigError>() {
             return (Exit(exit::USAGE), None);
+        }
+        if let Some(error) = cause.downcast_ref::<NodeError>() {
+            return (Exit(error.exit_code()), error.next());
         }
         if cause.is::<Cancelled>() {
             return (Exit::INTERRUPTED, None);

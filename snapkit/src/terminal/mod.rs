@@ -5,6 +5,7 @@
 //! Results: `docs/json.md`. Exit codes: `docs/exit-codes.md`. Layer: edge.
 
 pub mod exit_code;
+pub mod manual;
 pub mod output;
 pub mod progress;
 pub mod signals;

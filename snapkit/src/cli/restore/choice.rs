@@ -13,7 +13,8 @@ use crate::cli::exit_code::CliError;
 
 /// The snapshot to restore. An interrupted restore goes on with the one it chose, even if the head has moved since.
 pub(super) fn choose(args: &RestoreArgs, chain: &Chain<'_>) -> Result<Record, CliError> {
-    let before = restore::interrupted(&args.target).filter(|before| before.selector == args.snapshot.to_string());
+    let before = args.target.as_deref().and_then(restore::interrupted);
+    let before = before.filter(|before| before.selector == args.snapshot.to_string());
     if let Some(before) = before.filter(|_| !args.dry_run) {
         let record = Selector::Seq(before.seq).resolve(chain);
         if let Some(record) = record.ok().filter(|record| record.digest.to_string() == before.record) {
@@ -82,8 +83,9 @@ pub(super) fn layout(args: &RestoreArgs, trees: &[&str], chosen: &BTreeSet<Strin
     let several = trees.len() > 1;
     let rest = trees.iter().filter(|tree| !mapped.contains(*tree) && (chosen.is_empty() || chosen.contains(**tree)));
     let rest: Trees = rest.map(|tree| ((*tree).to_owned(), several.then(|| (*tree).to_owned()))).collect();
-    if !rest.is_empty() {
-        layout.push((args.target.clone(), rest));
+    // A node has a place of its own for them.
+    if let Some(target) = args.target.as_ref().filter(|_| !rest.is_empty()) {
+        layout.push((target.clone(), rest));
     }
     Ok(layout)
 }

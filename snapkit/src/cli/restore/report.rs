@@ -106,6 +106,12 @@ pub(super) struct Change {
     paths: Vec<String>,
 }
 
+impl Change {
+    pub(super) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "  {}: {} paths, such as {}", self.what, self.count, self.paths.join(", "))
+    }
+}
+
 impl Report for Done {
     const SCHEMA: &'static str = "snapkit.restore/1";
 
@@ -140,7 +146,7 @@ impl Report for Done {
             }
         }
         for change in &self.changes {
-            writeln!(out, "  {}: {} paths, such as {}", change.what, change.count, change.paths.join(", "))?;
+            change.write_text(out)?;
         }
         writeln!(out, "  content digest {}", self.content_digest)?;
         writeln!(out, "  full digest    {}", self.full_digest)?;
