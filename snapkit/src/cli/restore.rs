@@ -15,7 +15,9 @@ use snapkit::fetch::Fetcher;
 use snapkit::keyfile;
 use snapkit::node::{self, RecordOf, Wanted};
 use snapkit::receipt::{self, Facts};
-use snapkit::restore::{self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored};
+use snapkit::restore::{
+    self, Changed, Destination, InPlace, Options, Owners, Plan, Proof, RestoreError, Restored, Update,
+};
 use snapkit::selector::Selector;
 
 use self::choice::{Layout, Trees, choose, chosen, layout, selection};
@@ -183,9 +185,16 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             let updated = if dry_run {
                 restore::preview(&plan, &trees).map(|changed| (None, changed))
             } else {
-                let chosen = chosen(&[]);
-                restore::update(&fetcher, &plan, &trees, args.delete, &chosen, &options, &session.cancel, &progress)
-                    .map(|(restored, changed)| (Some(restored), changed))
+                let update = Update {
+                    fetcher: &fetcher,
+                    plan: &plan,
+                    delete: args.delete,
+                    chosen: &chosen(&[]),
+                    options: &options,
+                    cancel: &session.cancel,
+                    progress: &progress,
+                };
+                update.apply(&trees).map(|(restored, changed)| (Some(restored), changed))
             };
             drop(reporter);
             let (restored, changed) = updated.map_err(refused)?;

@@ -95,7 +95,7 @@ impl Delta {
     }
 }
 
-/// Says what [`update`] would do. Reads every file of the targets.
+/// Says what [`Update::apply`] would do. Reads every file of the targets.
 ///
 /// # Errors
 /// [`RestoreError`] when something cannot be read.
@@ -103,94 +103,101 @@ pub fn preview(plan: &Plan, targets: &[InPlace]) -> Result<Vec<Changed>, Restore
     targets.iter().map(|target| target.compare(plan)?.changed()).collect()
 }
 
-/// Brings directories to what the plan says. What is not in the snapshot is removed only with `delete`.
-///
-/// # Errors
-/// [`RestoreError`]; before [`RestoreError::Partly`] nothing was changed.
-pub fn update(
-    fetcher: &Fetcher<'_>,
-    plan: &Plan,
-    targets: &[InPlace],
-    delete: bool,
-    chosen: &Chosen,
-    options: &Options,
-    cancel: &Cancel,
-    progress: &Progress,
-) -> Result<(Restored, Vec<Changed>), RestoreError> {
-    let mut restored = Restored { entries: plan.entries(), files: plan.files(), bytes: plan.bytes(), ..<_>::default() };
-    let mut all = Vec::new();
-    for target in targets {
-        progress.start_phase("comparing");
-        let delta = target.compare(plan)?;
-        if let Some(path) = delta.in_the_way.as_ref().filter(|_| !delete) {
-            return Err(RestoreError::InTheWay { path: printable(path) });
-        }
-        let mut staging = target.staging(chosen)?;
-        let failed = |source: io::Error| RestoreError::Target { path: target.target.clone(), source };
-        let mut options = options.clone();
-        options.seeds.extend(staging.set_aside().map_err(failed)?);
-        let staged = stage_delta(fetcher, plan, target, &delta, &staging, &options, cancel, progress);
-        let (fetched, reused) = staged.inspect_err(|error| staging.keep(error.can_go_on()))?;
-        restored.fetched_bytes += fetched;
-        restored.reused_bytes += reused;
-        // From here on what is staged is part of the target's new state: it is removed only after everything went well.
-        staging.keep(true);
-        let put = || -> Result<(), RestoreError> {
-            put_in_place(target, &delta, &staging)?;
-            if delete {
-                remove_extra(target, &delta)?;
-            }
-            finish_directories(target.planned(plan), &target.root)?;
-            progress.start_phase("proving");
-            let extra = if delete && !target.is_mount_point { Extra::Refuse } else { Extra::Pass };
-            prove::prove(target.planned(plan), &target.root, options.proof, extra)?;
-            rustix::fs::syncfs(&target.root).map_err(|error| RestoreError::write(b"", error))
-        };
-        put().map_err(|cause| RestoreError::Partly { path: target.target.clone(), cause: Box::new(cause) })?;
-        staging.keep(false);
-        all.push(delta.changed()?);
-    }
-    Ok((restored, all))
+/// A restore in place.
+pub struct Update<'a> {
+    /// Where data comes from.
+    pub fetcher: &'a Fetcher<'a>,
+    /// What the directories are brought to.
+    pub plan: &'a Plan,
+    /// Remove what is not in the snapshot.
+    pub delete: bool,
+    /// What a run that goes on with an interrupted one must have been asked for.
+    pub chosen: &'a Chosen,
+    /// How it is restored.
+    pub options: &'a Options,
+    /// Polled.
+    pub cancel: &'a Cancel,
+    /// Counted into.
+    pub progress: &'a Progress,
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a restore needs, for one directory")]
-fn stage_delta(
-    fetcher: &Fetcher<'_>,
-    plan: &Plan,
-    target: &InPlace,
-    delta: &Delta,
-    staging: &Staging,
-    options: &Options,
-    cancel: &Cancel,
-    progress: &Progress,
-) -> Result<(u64, u64), RestoreError> {
-    if delta.write.entries == 0 {
-        return Ok((0, 0));
+impl Update<'_> {
+    /// Brings directories to what the plan says.
+    ///
+    /// # Errors
+    /// [`RestoreError`]; before [`RestoreError::Partly`] nothing was changed.
+    pub fn apply(&self, targets: &[InPlace]) -> Result<(Restored, Vec<Changed>), RestoreError> {
+        let plan = self.plan;
+        let mut restored =
+            Restored { entries: plan.entries(), files: plan.files(), bytes: plan.bytes(), ..Restored::default() };
+        let mut all = Vec::new();
+        for target in targets {
+            self.progress.start_phase("comparing");
+            let delta = target.compare(plan)?;
+            if let Some(path) = delta.in_the_way.as_ref().filter(|_| !self.delete) {
+                return Err(RestoreError::InTheWay { path: printable(path) });
+            }
+            let mut staging = target.staging(self.chosen)?;
+            let staged = self.stage(target, &delta, &mut staging);
+            let (fetched, reused) = staged.inspect_err(|error| staging.keep(error.can_go_on()))?;
+            restored.fetched_bytes += fetched;
+            restored.reused_bytes += reused;
+            // From here on what is staged is part of the new state: it is removed only after everything went well.
+            staging.keep(true);
+            self.put(target, &delta, &staging)
+                .map_err(|cause| RestoreError::Partly { path: target.target.clone(), cause: Box::new(cause) })?;
+            staging.keep(false);
+            all.push(delta.changed()?);
+        }
+        Ok((restored, all))
     }
-    expect_space(&staging.path, delta.write.disk_bytes)?;
-    progress.start_phase("restoring");
-    progress.expect_total(delta.write.files, delta.write.bytes);
-    let failed = |source: io::Error| RestoreError::Target { path: target.target.clone(), source };
-    let root = staging.root(None).map_err(failed)?;
-    directories::make(&delta.write, &root, false)?;
-    let mut seeds = vec![target.root.clone()];
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    seeds.extend(
-        options.seeds.iter().filter_map(|seed| rustix::fs::open(seed, flags, Mode::empty()).ok().map(Arc::new)),
-    );
-    let reuse = Reuse { resumed: false, seeds: vec![seeds] };
-    let (trees, roots) = (std::slice::from_ref(&delta.write), std::slice::from_ref(&root));
-    let source = Source { trees, packs: &plan.pack_set, scratch: &plan.scratch, roots, reuse: &reuse };
-    let bytes = flushing(roots, || {
-        let (ordered, reused) = order(&source, fetcher, cancel, progress)?;
-        Ok::<_, RestoreError>((stage(fetcher, ordered, roots, &plan.pack_set, options, cancel, progress)?, reused))
-    })?;
-    links::make_links(&delta.write, &root, cancel)?;
-    directories::finish(&delta.write, &root)?;
-    prove::prove(&delta.write, &root, options.proof, Extra::Refuse)?;
-    directories::close(&delta.write, &root)?;
-    staging.sync().map_err(failed)?;
-    Ok(bytes)
+
+    /// Stages and proves what differs. Says how many bytes were fetched, and reused.
+    fn stage(&self, target: &InPlace, delta: &Delta, staging: &mut Staging) -> Result<(u64, u64), RestoreError> {
+        if delta.write.entries == 0 {
+            return Ok((0, 0));
+        }
+        expect_space(&staging.path, delta.write.disk_bytes)?;
+        self.progress.start_phase("restoring");
+        self.progress.expect_total(delta.write.files, delta.write.bytes);
+        let failed = |source: io::Error| RestoreError::Target { path: target.target.clone(), source };
+        let earlier = staging.set_aside().map_err(failed)?;
+        let root = staging.root(None).map_err(failed)?;
+        directories::make(&delta.write, &root, false)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |seed: &PathBuf| rustix::fs::open(seed, flags, Mode::empty()).ok().map(Arc::new);
+        let others = self.options.seeds.iter().chain(&earlier).filter_map(open);
+        let seeds = [target.root.clone()].into_iter().chain(others).collect();
+        let reuse = Reuse { resumed: false, seeds: vec![seeds] };
+        let (trees, roots) = (std::slice::from_ref(&delta.write), std::slice::from_ref(&root));
+        let (packs, scratch) = (&self.plan.pack_set, &*self.plan.scratch);
+        let source = Source { trees, packs, scratch, roots, reuse: &reuse };
+        let bytes = flushing(roots, || {
+            let (ordered, reused) = order(&source, self.fetcher, self.cancel, self.progress)?;
+            let fetched = stage(self.fetcher, ordered, roots, packs, self.options, self.cancel, self.progress)?;
+            Ok::<_, RestoreError>((fetched, reused))
+        })?;
+        links::make_links(&delta.write, &root, self.cancel)?;
+        directories::finish(&delta.write, &root)?;
+        prove::prove(&delta.write, &root, self.options.proof, Extra::Refuse)?;
+        directories::close(&delta.write, &root)?;
+        staging.sync().map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Puts what is staged in its place, removes what is to go, and proves the whole.
+    fn put(&self, target: &InPlace, delta: &Delta, staging: &Staging) -> Result<(), RestoreError> {
+        put_in_place(target, delta, staging)?;
+        if self.delete {
+            remove_extra(target, delta)?;
+        }
+        let planned = target.planned(self.plan);
+        finish_directories(planned, &target.root)?;
+        self.progress.start_phase("proving");
+        let extra = if self.delete && !target.is_mount_point { Extra::Refuse } else { Extra::Pass };
+        prove::prove(planned, &target.root, self.options.proof, extra)?;
+        rustix::fs::syncfs(&target.root).map_err(|error| RestoreError::write(b"", error))
+    }
 }
 
 /// Puts every staged path in its place, each with one rename.

@@ -26,7 +26,7 @@ mod target;
 pub use crate::config::Proof;
 pub use adapt::{Adapted, Owners};
 pub use apply::apply;
-pub use in_place::{Changed, InPlace, preview, update};
+pub use in_place::{Changed, InPlace, Update, preview};
 pub use plan::{Plan, Selection, plan};
 pub use reuse::likely_bytes;
 pub use spool::PlannedTree;
