@@ -6,10 +6,11 @@ mod after;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use after::{Noted, copy, digest, expect_restores, note_what_landed, snapshot};
 use snapkit_tests::compare::same_tree;
-use snapkit_tests::kill::every_call;
+use snapkit_tests::kill::{KILLED, every_call, stopped};
 use snapkit_tests::{Machine, every_kind};
 
 fn write_tree(machine: &Machine) {
@@ -43,7 +44,7 @@ fn kill_snapshots(machine: &Machine, noted: &Noted) {
     let mut left_out = 0;
     every_call(
         machine,
-        &machine.command(&["snapshot", "--store", "store", "tree"]),
+        &["snapshot", "--store", "store", "tree"],
         || bring_back(machine, &saved),
         |ended| {
             let mut noted = noted.clone();
@@ -97,7 +98,7 @@ fn an_init_killed_before_any_call_is_completed_by_the_next() {
             let _ = fs::remove_dir_all(directory);
         }
     };
-    every_call(&machine, &machine.command(&["init", "store"]), clear, |ended| {
+    every_call(&machine, &["init", "store"], clear, |ended| {
         let again = machine.run(&["init", "store"]);
         if ended || again.code != 0 {
             // It was complete already, and this machine trusts it.
@@ -121,7 +122,7 @@ fn kill_restores(machine: &Machine, prepare: impl Fn(&Path)) {
     };
     every_call(
         machine,
-        &machine.command(&["restore", "--store", "store", "latest", "back"]),
+        &["restore", "--store", "store", "latest", "back"],
         || {
             let _ = fs::remove_dir_all(&target);
             prepare(&target);
