@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use crate::{Machine, Run};
 
-/// How a shell says that a process was killed.
+/// The exit code of a command that was killed.
 pub const KILLED: i32 = 128 + 9;
 
 /// The tracer, built once.
@@ -26,8 +26,12 @@ fn tracer() -> &'static Path {
     })
 }
 
-/// Runs a command and kills it before its call number `stop`. Gives how it ended and the calls it made.
-pub fn stopped(machine: &Machine, own: &Command, stop: usize) -> (Run, Vec<String>) {
+/// Runs `snapkit` and kills it before its call number `stop`. Gives how it ended and the calls it made.
+pub fn stopped(machine: &Machine, args: &[&str], stop: usize) -> (Run, Vec<String>) {
+    stopped_command(machine, &machine.command(args), stop)
+}
+
+fn stopped_command(machine: &Machine, own: &Command, stop: usize) -> (Run, Vec<String>) {
     let list = machine.path("calls");
     let mut command = Command::new(tracer());
     command
@@ -43,13 +47,18 @@ pub fn stopped(machine: &Machine, own: &Command, stop: usize) -> (Run, Vec<Strin
     (run, calls)
 }
 
+/// Kills `snapkit` as [`every_call_of`] does.
+pub fn every_call(machine: &Machine, args: &[&str], prepare: impl Fn(), check: impl FnMut(bool)) {
+    every_call_of(machine, &machine.command(args), prepare, check);
+}
+
 /// Kills a command before each of its calls, from a machine that `prepare` brings into the same state each time, until
 /// it comes to its end; `check` is given whether it did.
-pub fn every_call(machine: &Machine, command: &Command, prepare: impl Fn(), mut check: impl FnMut(bool)) {
+pub fn every_call_of(machine: &Machine, command: &Command, prepare: impl Fn(), mut check: impl FnMut(bool)) {
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     for stop in 1.. {
         prepare();
-        let (run, calls) = stopped(machine, command, stop);
+        let (run, calls) = stopped_command(machine, command, stop);
         if run.code == KILLED {
             assert_eq!(calls.len(), stop, "killed at the call it should be");
             *seen.entry(calls[stop - 1].clone()).or_default() += 1;

@@ -44,7 +44,7 @@ fn kill_snapshots(machine: &Machine, noted: &Noted) {
     let mut left_out = 0;
     every_call(
         machine,
-        &machine.command(&["snapshot", "--store", "store", "tree"]),
+        &["snapshot", "--store", "store", "tree"],
         || bring_back(machine, &saved),
         |ended| {
             let mut noted = noted.clone();
@@ -98,7 +98,7 @@ fn an_init_killed_before_any_call_is_completed_by_the_next() {
             let _ = fs::remove_dir_all(directory);
         }
     };
-    every_call(&machine, &machine.command(&["init", "store"]), clear, |ended| {
+    every_call(&machine, &["init", "store"], clear, |ended| {
         let again = machine.run(&["init", "store"]);
         if ended || again.code != 0 {
             // It was complete already, and this machine trusts it.
@@ -122,7 +122,7 @@ fn kill_restores(machine: &Machine, prepare: impl Fn(&Path)) {
     };
     every_call(
         machine,
-        &machine.command(&["restore", "--store", "store", "latest", "back"]),
+        &["restore", "--store", "store", "latest", "back"],
         || {
             let _ = fs::remove_dir_all(&target);
             prepare(&target);
@@ -167,7 +167,7 @@ fn a_restore_that_goes_on_and_is_killed_before_any_call_leaves_the_target_missin
     let machine = with_snapshot();
     let staged = machine.path(".snapkit-restore-back");
     let saved = machine.path("interrupted");
-    let (run, calls) = stopped(&machine, &machine.command(RESTORE), restore_calls(&machine) * 2 / 3);
+    let (run, calls) = stopped(&machine, RESTORE, restore_calls(&machine) * 2 / 3);
     assert_eq!(run.code, KILLED, "{calls:?}");
     copy(&staged, &saved);
     fs::remove_dir_all(&staged).unwrap();
@@ -181,7 +181,7 @@ const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back"];
 
 /// The number of calls that a whole restore makes.
 fn restore_calls(machine: &Machine) -> usize {
-    let (run, calls) = stopped(machine, &machine.command(RESTORE), usize::MAX >> 1);
+    let (run, calls) = stopped(machine, RESTORE, usize::MAX >> 1);
     run.expect(0);
     fs::remove_dir_all(machine.path("back")).unwrap();
     calls.len()
@@ -203,7 +203,7 @@ fn an_update_in_place_killed_before_any_call_leaves_every_file_old_or_new_and_go
     let update = ["restore", "--store", "store", "latest", "live", "--in-place", "--delete"];
     every_call(
         &machine,
-        &machine.command(&update),
+        &update,
         || {
             let _ = fs::remove_dir_all(&live);
             let _ = fs::remove_dir_all(machine.path(".snapkit-restore-live"));
@@ -239,7 +239,7 @@ fn a_restore_to_a_mount_point_killed_before_any_call_is_whole_or_says_that_it_is
     let mount = Mount(target.clone());
     every_call(
         &machine,
-        &machine.command(RESTORE),
+        RESTORE,
         || {
             for entry in fs::read_dir(&target).unwrap() {
                 let path = entry.unwrap().path();

@@ -12,7 +12,7 @@ use std::path::Path;
 use after::copy;
 use node::Node;
 use snapkit_tests::compare::differences;
-use snapkit_tests::kill::every_call;
+use snapkit_tests::kill::every_call_of;
 
 /// Which snapshot a directory holds, entirely.
 fn held(node: &Node, directory: &Path) -> usize {
@@ -30,7 +30,7 @@ fn kill_switches(node: &Node, command: &std::process::Command, place: &Path, the
         copy(&fixed, &saved.join("place"));
     }
     let (mut old, mut new) = (0, 0);
-    every_call(
+    every_call_of(
         &node.machine,
         command,
         || {
@@ -115,7 +115,7 @@ fn a_first_restore_killed_before_any_call_is_completed_by_the_next() {
     let at = node.path("");
     let command = node.machine.command(&["restore", "--store", "store", "latest", "--into", "node"]);
     let clear = || drop(fs::remove_dir_all(&at));
-    every_call(&node.machine, &command, clear, |ended| {
+    every_call_of(&node.machine, &command, clear, |ended| {
         let current = node.path("current");
         let is_active = current.exists();
         assert!(is_active || !ended);
