@@ -10,6 +10,7 @@
 //!
 //! A run that finds a directory begun for the very same goes on with it; one begun for something else is emptied.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -189,19 +190,23 @@ impl Staging {
         File::open(parent)?.sync_all()
     }
 
-    /// Leaves only directories and files of one name: what else an interrupted run made is made again.
+    /// Leaves only directories and the first names of files: what else an interrupted run made is made again.
     fn sweep(&self) -> io::Result<()> {
         let tree = self.path.join(TREE);
         if !tree.exists() {
             return Ok(());
         }
         make_removable(&tree);
+        let mut seen = HashSet::new();
         for found in Walk::new(&tree, WalkOptions::default())? {
             let found = found.map_err(|error| error.source)?;
-            match FileType::from_raw_mode(found.stat.st_mode) {
-                FileType::Directory => {}
-                FileType::RegularFile if found.stat.st_nlink == 1 => {}
-                _ => rustix::fs::unlinkat(&found.directory, &found.name, AtFlags::empty())?,
+            let is_kept = match FileType::from_raw_mode(found.stat.st_mode) {
+                FileType::Directory => true,
+                FileType::RegularFile => found.stat.st_nlink == 1 || seen.insert(found.stat.st_ino),
+                _ => false,
+            };
+            if !is_kept {
+                rustix::fs::unlinkat(&found.directory, &found.name, AtFlags::empty())?;
             }
         }
         Ok(())
