@@ -17,6 +17,8 @@ use snapkit_tests::{Machine, Run, every_kind};
 
 /// Could not run: the machine failed, not the snapshot.
 const COULD_NOT_RUN: i32 = 5;
+/// Refused, and nothing was touched.
+const REFUSED: i32 = 3;
 /// Room for the larger snapshot.
 const DISK_BYTES: u64 = 96 << 20;
 /// What a broken place of a disk holds.
@@ -50,9 +52,9 @@ fn restore(machine: &Machine, target: &Path) -> Run {
     machine.run(&["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()])
 }
 
-/// A restore that fails with what the system says, and leaves the target as it was, missing.
-fn expect_failure(machine: &Machine, target: &Path, says: &str) {
-    let run = restore(machine, target).expect(COULD_NOT_RUN).stderr_names(says);
+/// A restore that fails with this code and says why, and leaves the target as it was, missing.
+fn expect_failure(machine: &Machine, target: &Path, code: i32, says: &str) {
+    let run = restore(machine, target).expect(code).stderr_names(says);
     assert!(run.stderr.contains("next: ") || run.stderr.contains("cause: "), "{}", run.stderr);
     assert!(fs::symlink_metadata(target).is_err(), "nothing is at the target");
 }
@@ -63,18 +65,20 @@ fn a_restore_to_a_full_disk_leaves_nothing_and_works_when_there_is_room() {
         return;
     }
     let machine = with_snapshot();
-    for small in [Filesystem::tmpfs("size=1m"), Filesystem::tmpfs("nr_inodes=50")] {
+    // Too little room is seen before anything is written; too few inodes only when they are used up.
+    let full = [("size=1m", REFUSED, "has room for"), ("nr_inodes=50", COULD_NOT_RUN, "No space left on device")];
+    for (limit, code, says) in full {
+        let small = Filesystem::tmpfs(limit);
         let target = small.path().join("back");
-        expect_failure(&machine, &target, "No space left on device");
+        expect_failure(&machine, &target, code, says);
         small.remount("size=64m,nr_inodes=10000");
         restore(&machine, &target).expect(0);
         same_tree(&machine.path("tree"), &target);
     }
     let disk = Mounted::new(&ext4(16 << 20));
     let (target, ballast) = (disk.path().join("back"), disk.path().join("ballast"));
-    // A journalling file system hands out room late; it must not run out after the target has appeared.
     fs::write(&ballast, every_kind::noise(8 << 20, 1)).unwrap();
-    expect_failure(&machine, &target, "No space left on device");
+    expect_failure(&machine, &target, REFUSED, "has room for");
     assert_eq!(fs::read(&ballast).unwrap(), every_kind::noise(8 << 20, 1), "what was there before is untouched");
 }
 
@@ -271,4 +275,23 @@ fn a_directory_above_the_target_that_was_removed_meanwhile_is_an_error() {
     assert!(removed.unwrap().success());
     stopped.finish().expect(COULD_NOT_RUN).stderr_names("No such file or directory");
     assert!(!target.exists());
+}
+
+#[test]
+fn a_disk_that_somebody_fills_meanwhile_leaves_no_target() {
+    if !can_run("restores to a disk that fills up") {
+        return;
+    }
+    let machine = with_snapshot();
+    let small = Filesystem::tmpfs("size=8m");
+    let target = small.path().join("back");
+    let stopped = Stopped::new(&machine, &target);
+    let ballast = small.path().join("ballast");
+    assert!(fs::write(&ballast, vec![1; 8 << 20]).is_err(), "the disk is full now");
+    let run = stopped.finish().expect(COULD_NOT_RUN).stderr_names("No space left on device");
+    assert!(run.stderr.contains("cannot write"), "it names the path: {}", run.stderr);
+    assert!(!target.exists());
+    fs::remove_file(ballast).unwrap();
+    restore(&machine, &target).expect(0);
+    same_tree(&machine.path("tree"), &target);
 }
