@@ -194,3 +194,67 @@ fn a_receipt_is_whole_or_missing_and_never_there_before_the_target() {
         machine.ok(&["receipt", "verify", &receipt(disk), "--against", &against]);
     });
 }
+
+#[test]
+fn a_restore_to_a_mount_point_leaves_it_marked_as_begun_or_whole() {
+    if !can_run("power loss during a restore to a mount point") {
+        return;
+    }
+    let machine = with_snapshot();
+    let recording = record(&machine, |_| {}, |disk| restore_to(&machine, disk));
+    cut(&recording, |disk, ended| {
+        let begun = fs::read_dir(disk)
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".snapkit-restore"));
+        let untouched = fs::read_dir(disk).unwrap().all(|entry| entry.unwrap().file_name() == "lost+found");
+        if begun || untouched {
+            assert!(!ended, "a restore that ended well outlives a power cut");
+            machine.ok(&restore_to(&machine, disk));
+        }
+        let _ = fs::remove_dir(disk.join("lost+found"));
+        assert_eq!(differences(&machine.path("tree"), disk).lines().filter(|line| !line.ends_with(" ./")).count(), 0);
+    });
+}
+
+#[test]
+fn a_restore_in_place_leaves_each_file_old_or_new() {
+    if !can_run("power loss during a restore in place") {
+        return;
+    }
+    let machine = with_snapshot();
+    // The older state differs in some files; one of them is missing and one too many.
+    let older = Machine::new();
+    for number in 0..40 {
+        older.write(&format!("tree/many/{number}"), every_kind::noise(3000 + 500 * number, number as u64 / 2 * 2));
+    }
+    older.write("tree/empty", "not empty then");
+    older.write("tree/many/gone", "gone");
+    let in_place = |disk: &Path| {
+        let options = ["--in-place", "--delete"].map(str::to_owned).to_vec();
+        [restore_to(&machine, &disk.join("back")), options].concat()
+    };
+    let recording = record(
+        &machine,
+        |disk| {
+            let copied =
+                std::process::Command::new("cp").arg("-a").arg(older.path("tree")).arg(disk.join("back")).status();
+            assert!(copied.unwrap().success());
+        },
+        in_place,
+    );
+    cut(&recording, |disk, ended| {
+        let target = disk.join("back");
+        if ended {
+            same_tree(&machine.path("tree"), &target);
+        }
+        let names = (0..40).map(|number| format!("many/{number}"));
+        for name in names.chain(["empty", "large", "many/linked", "many/gone"].map(str::to_owned)) {
+            let read = |directory: &Path| fs::read(directory.join(&name)).ok();
+            let now = read(&target);
+            let is_old_or_new = now == read(&older.path("tree")) || now == read(&machine.path("tree"));
+            assert!(is_old_or_new, "{name} is neither old nor new, {:?} bytes", now.map(|bytes| bytes.len()));
+        }
+        machine.ok(&in_place(disk));
+        same_tree(&machine.path("tree"), &target);
+    });
+}

@@ -118,7 +118,10 @@ impl Worker<'_, '_> {
         if self.resumed
             && let Some(file) = reopen(directory.as_fd(), &name).map_err(failed)?
         {
-            match self.check(&file, entry)? {
+            // Read from the disk: pages that could not be written stay in the cache as if they had been. Everything that
+            // could be was written when the staging directory was opened.
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(|e| failed(e.into()))?;
+            match self.check(&file, entry).unwrap_or(Found::Nothing) {
                 Found::Nothing => {
                     rustix::fs::unlinkat(&directory, &name, AtFlags::empty()).map_err(|e| failed(e.into()))?;
                 }

@@ -164,7 +164,8 @@ impl Staging {
         if !is_same {
             return Err(RestoreError::Busy { path });
         }
-        let is_resumed = chosen_at(&path).as_ref() == Some(chosen);
+        // What the disk did not take, which an earlier run may not have lived to see, is not gone on with.
+        let is_resumed = chosen_at(&path).as_ref() == Some(chosen) && rustix::fs::syncfs(&handle).is_ok();
         let staging = Self { path, is_resumed, keep: is_resumed, handle };
         if is_resumed {
             staging.sweep().map_err(failed)?;

@@ -150,7 +150,11 @@ impl Destination {
             // Several trees: the directory above them is ours, not of the snapshot.
             fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
-        self.staging.sync().map_err(failed)?;
+        if let Err(source) = self.staging.sync() {
+            // The page cache still holds what the disk did not take, so a run that goes on would believe it.
+            self.staging.keep(false);
+            return Err(RestoreError::Target { path: self.target.clone(), source });
+        }
         if self.is_mount_point {
             mount::move_up(&self.staging, &self.target).map_err(failed)?;
         } else {
