@@ -1,6 +1,6 @@
 //! The page of a comparison: one HTML file that needs nothing else, and works without a network.
 //!
-//! Every text from a state goes through [`Escaped`], so a name cannot become markup or script. The rows are plain markup;
+//! Every text from a state goes through `Escaped`, so a name cannot become markup or script. The rows are plain markup;
 //! the script in `page.js` filters them. Rows and ranges are capped, and the page says so.
 
 use std::fmt;
