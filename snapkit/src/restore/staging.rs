@@ -167,9 +167,7 @@ impl Staging {
         // What the disk did not take, which an earlier run may not have lived to see, is not gone on with.
         let is_resumed = chosen_at(&path).as_ref() == Some(chosen) && rustix::fs::syncfs(&handle).is_ok();
         let staging = Self { path, is_resumed, keep: is_resumed, handle };
-        if is_resumed {
-            staging.sweep().map_err(failed)?;
-        } else {
+        if !is_resumed {
             staging.begin(chosen).map_err(failed)?;
         }
         Ok(staging)
@@ -192,7 +190,7 @@ impl Staging {
     }
 
     /// Leaves only directories and the first names of files: what else an interrupted run made is made again.
-    fn sweep(&self) -> io::Result<()> {
+    pub(super) fn sweep(&self) -> io::Result<()> {
         let tree = self.path.join(TREE);
         if !tree.exists() {
             return Ok(());

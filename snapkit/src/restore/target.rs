@@ -87,8 +87,11 @@ impl Destination {
         }
         let path = if is_mount_point { target.join(staging::PREFIX) } else { beside };
         let staging = Staging::open(path, &target, chosen)?;
-        if is_mount_point && staging.is_resumed {
-            mount::take_back(&staging, &target).map_err(failed)?;
+        if staging.is_resumed {
+            if is_mount_point {
+                mount::take_back(&staging, &target).map_err(failed)?;
+            }
+            staging.sweep().map_err(failed)?;
         }
         Ok(Self { target, staging, is_mount_point, trees })
     }
