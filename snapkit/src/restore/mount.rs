@@ -11,10 +11,8 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 
-use super::staging::{PREFIX, Staging};
+use super::staging::{MOVING, PREFIX, Staging};
 
-/// The list of names, each with a NUL behind it.
-const MOVING: &str = "moving";
 /// What `mkfs` leaves in a new file system.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -50,7 +48,11 @@ fn moving(staging: &Path) -> io::Result<Vec<OsString>> {
 
 /// Takes back what an interrupted run had moved up.
 pub(super) fn take_back(staging: &Staging, target: &Path) -> io::Result<()> {
-    for name in moving(&staging.path)? {
+    let names = moving(&staging.path)?;
+    if !names.is_empty() {
+        staging.root(None)?;
+    }
+    for name in names {
         let (above, staged) = (target.join(&name), staging.tree().join(&name));
         if above.symlink_metadata().is_ok() && staged.symlink_metadata().is_err() {
             fs::rename(above, staged)?;

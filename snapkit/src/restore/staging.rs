@@ -36,6 +36,8 @@ const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const CHOSEN: &str = "chosen.json";
 const TREE: &str = "tree";
+/// Names on their way up into a mount point, each with a NUL behind it.
+pub(super) const MOVING: &str = "moving";
 const EARLIER: &str = "earlier";
 /// Longest description that is read.
 const CHOSEN_CAP: u64 = 1 << 20;
@@ -136,7 +138,7 @@ pub(super) fn chosen_at(path: &Path) -> Option<Chosen> {
 
 /// Removes the directory of a run that was killed when its target was in place already.
 pub(super) fn remove_leftover(path: &Path) {
-    if chosen_at(path).is_some() && !path.join(TREE).exists() {
+    if chosen_at(path).is_some() && !path.join(TREE).exists() && !path.join(MOVING).exists() {
         let _ = fs::remove_file(path.join(CHOSEN));
         let _ = fs::remove_dir(path);
     }
@@ -257,6 +259,20 @@ impl Staging {
     /// Makes everything durable that is staged.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(self.handle.as_fd())?)
+    }
+
+    /// Removes the directory when its content is in place: first what was staged, last what it was for.
+    ///
+    /// While the list of moved names is there they would be taken back; after it the target is complete.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        let or_absent = |removed: io::Result<()>| match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        or_absent(fs::remove_dir(self.tree()))?;
+        or_absent(fs::remove_file(self.path.join(MOVING)))?;
+        or_absent(fs::remove_file(self.path.join(CHOSEN)))?;
+        fs::remove_dir(&self.path)
     }
 
     /// Whether the directory is left for the next run.

@@ -65,6 +65,7 @@ impl Destination {
         let target = std::path::absolute(target).map_err(failed)?;
         let beside =
             staging::beside(&target).ok_or_else(|| failed(io::Error::other("it has no directory above it")))?;
+        let inside = target.join(staging::PREFIX);
         let parent = target.parent().unwrap_or(Path::new("/"));
         let mut is_mount_point = false;
         match fs::symlink_metadata(&target) {
@@ -76,7 +77,7 @@ impl Destination {
                     false => fs::read_dir(&target).map_err(failed)?.next().is_none(),
                 };
                 if !is_empty {
-                    staging::remove_leftover(&beside);
+                    staging::remove_leftover(if is_mount_point { &inside } else { &beside });
                     return Err(RestoreError::TargetNotEmpty { path: target });
                 }
             }
@@ -85,7 +86,7 @@ impl Destination {
             }
             Err(error) => return Err(failed(error)),
         }
-        let path = if is_mount_point { target.join(staging::PREFIX) } else { beside };
+        let path = if is_mount_point { inside } else { beside };
         let staging = Staging::open(path, &target, chosen)?;
         if staging.is_resumed {
             if is_mount_point {
@@ -171,7 +172,7 @@ impl Destination {
             // Only now: a directory that its owner may not write cannot be moved by its owner.
             self.finish_root(root)?;
         }
-        fs::remove_dir_all(&self.staging.path).map_err(failed)?;
+        self.staging.finish().map_err(failed)?;
         if self.is_mount_point {
             self.restore_root_time(root)?;
             fs::File::open(&self.target).and_then(|target| target.sync_all()).map_err(failed)?;
