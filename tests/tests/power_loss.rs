@@ -16,10 +16,10 @@ use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
 const DISK_BYTES: u64 = 32 << 20;
-/// About how many moments are tried, besides those around each flush.
-const MOMENTS: usize = 40;
+/// At most so many moments are tried, those around flushes the likelier.
+const MOMENTS: usize = 24;
 /// How often any of the open writes are kept.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 16;
 
 /// A machine with a snapshot of a small tree in its store, which is on another disk.
 fn with_snapshot() -> Machine {
@@ -49,7 +49,7 @@ fn record(machine: &Machine, prepare: impl Fn(&Path), args: impl Fn(&Path) -> Ve
     recording
 }
 
-/// Cuts the power at each moment, with all open writes lost and with all of them kept, and at random moments with any of
+/// Cuts the power at many moments, with all open writes lost and with all of them kept, and at random moments with any of
 /// them kept, and has `check` look at what is left. It is told whether the command had ended.
 fn cut(recording: &Recording, check: impl Fn(&Path, bool)) {
     let mut numbers = Numbers::seeded();
@@ -59,9 +59,12 @@ fn cut(recording: &Recording, check: impl Fn(&Path, bool)) {
         let mounted = Mounted::new(&recording.cut(at, since));
         check(&mounted.path(), at == end);
     };
-    let every = (end / MOMENTS).max(1);
     let flushes = recording.flushes().into_iter().flat_map(|flush| [flush, flush + 1]);
-    let moments: BTreeSet<usize> = (0..end).step_by(every).chain(flushes).chain([end]).collect();
+    let mut candidates: Vec<usize> = flushes.chain(0..end).collect();
+    let mut moments = BTreeSet::from([0, end]);
+    while moments.len() < MOMENTS && !candidates.is_empty() {
+        moments.insert(candidates.swap_remove(numbers.below(candidates.len() as u64) as usize));
+    }
     for at in moments {
         look(at, Since::Lost);
         look(at, Since::Kept);
@@ -256,5 +259,45 @@ fn a_restore_in_place_leaves_each_file_old_or_new() {
         }
         machine.ok(&in_place(disk));
         same_tree(&machine.path("tree"), &target);
+    });
+}
+
+#[test]
+fn a_new_generation_is_active_and_whole_or_the_one_before_it_is() {
+    if !can_run("power loss during a switch of generations") {
+        return;
+    }
+    let machine = with_snapshot();
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(machine.path("tree")).arg(machine.path("older")).status();
+    assert!(copied.unwrap().success());
+    machine.write("tree/many/1", every_kind::noise(9000, 99));
+    fs::remove_file(machine.path("tree/many/2")).unwrap();
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    let into = |snapshot: &str, disk: &Path| {
+        let node = disk.join("node").to_str().unwrap().to_owned();
+        let args = ["restore", "--store", &machine.arg("store"), snapshot, "--into", &node];
+        args.map(str::to_owned).to_vec()
+    };
+    let prepare = |disk: &Path| {
+        machine.ok(&into("#1", disk));
+    };
+    let recording = record(&machine, prepare, |disk| into("latest", disk));
+    cut(&recording, |disk, ended| {
+        let current = disk.join("node/current");
+        let is_new = differences(&machine.path("tree"), &current).is_empty();
+        if !is_new {
+            assert!(!ended, "a switch that ended well outlives a power cut");
+            same_tree(&machine.path("older"), &current);
+        }
+        let generation = fs::read_link(&current).unwrap();
+        let name = generation.file_name().unwrap().to_str().unwrap();
+        let receipt = disk.join(format!("node/.node/receipts/{name}.json"));
+        let against = current.to_str().unwrap();
+        machine.ok(&["receipt", "verify", receipt.to_str().unwrap(), "--against", against]);
+        if !is_new {
+            machine.ok(&into("latest", disk));
+        }
+        same_tree(&machine.path("tree"), &current);
     });
 }

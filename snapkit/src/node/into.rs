@@ -285,7 +285,11 @@ fn restore_generation(
     };
     let places: Vec<(String, PathBuf)> = places.iter().map(place).collect();
     let places: Vec<(&str, PathBuf)> = places.iter().map(|(tree, path)| (tree.as_str(), path.clone())).collect();
-    (wanted.write_receipt)(&node.receipt(&name), &plan, &places, &restored)?;
+    let receipt = node.receipt(&name);
+    let directory = receipt.parent().unwrap_or(&receipt);
+    let failed = |source| NodeError::Io { what: format!("make {}", directory.display()), source };
+    crate::trust::file::make_directory(directory).map_err(failed)?;
+    (wanted.write_receipt)(&receipt, &plan, &places, &restored)?;
     Ok((name, Made { plan, restored, resumed }))
 }
 

@@ -79,7 +79,7 @@ fn stage_and_prove(
         Ok::<_, RestoreError>((fetched_bytes, reused_bytes))
     })?;
     for (tree, root) in plan.trees.iter().zip(&roots) {
-        links::make_links(tree, root, reuse.resumed, cancel)?;
+        links::make_links(tree, root, cancel)?;
         directories::finish(tree, root)?;
     }
     progress.start_phase("proving");

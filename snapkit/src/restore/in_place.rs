@@ -177,7 +177,7 @@ impl Update<'_> {
             let fetched = stage(self.fetcher, ordered, roots, packs, self.options, self.cancel, self.progress)?;
             Ok::<_, RestoreError>((fetched, reused))
         })?;
-        links::make_links(&delta.write, &root, false, self.cancel)?;
+        links::make_links(&delta.write, &root, self.cancel)?;
         directories::finish(&delta.write, &root)?;
         prove::prove(&delta.write, &root, self.options.proof, Extra::Refuse)?;
         directories::close(&delta.write, &root)?;

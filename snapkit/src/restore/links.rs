@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
-use rustix::io::Errno;
 
 use super::RestoreError;
 use super::place::{Opener, make_special, name_of};
@@ -17,14 +16,7 @@ use crate::cancel::Cancel;
 use crate::entry::{Entry, Kind, parent};
 
 /// Makes what is neither a directory nor the first name of a file.
-///
-/// A run that was interrupted may have left a file where a hard link goes, `resumed`; it is replaced.
-pub(super) fn make_links(
-    tree: &PlannedTree,
-    root: &Arc<OwnedFd>,
-    resumed: bool,
-    cancel: &Cancel,
-) -> Result<(), RestoreError> {
+pub(super) fn make_links(tree: &PlannedTree, root: &Arc<OwnedFd>, cancel: &Cancel) -> Result<(), RestoreError> {
     let mut opener = Opener::new(root.clone());
     let mut first_members: HashMap<[u8; 16], Vec<u8>> = HashMap::new();
     let plan_error = |source: io::Error| RestoreError::write(b"", source);
@@ -35,7 +27,7 @@ pub(super) fn make_links(
         }
         let first = entry.group.and_then(|group| first_members.get(&group));
         let result = match (&entry.kind, first) {
-            (_, Some(first)) => link(&mut opener, first, &entry, resumed),
+            (_, Some(first)) => link(&mut opener, first, &entry),
             (Kind::Directory | Kind::File { .. }, None) => Ok(()),
             (_, None) => opener.parent_of(&entry.path).and_then(|directory| make_special(directory.as_fd(), &entry)),
         };
@@ -50,17 +42,8 @@ pub(super) fn make_links(
     Ok(())
 }
 
-fn link(opener: &mut Opener, first: &[u8], entry: &Entry, resumed: bool) -> io::Result<()> {
+fn link(opener: &mut Opener, first: &[u8], entry: &Entry) -> io::Result<()> {
     let from = opener.directory(parent(first).unwrap_or_default())?;
     let to = opener.parent_of(&entry.path)?;
-    let name = name_of(&entry.path);
-    let link = || rustix::fs::linkat(&from, name_of(first), &to, &name, AtFlags::empty());
-    match link() {
-        // The other names of it went when the run began, and so it looked like a file of one name.
-        Err(Errno::EXIST) if resumed => {
-            rustix::fs::unlinkat(&to, &name, AtFlags::empty())?;
-            Ok(link()?)
-        }
-        linked => Ok(linked?),
-    }
+    Ok(rustix::fs::linkat(&from, name_of(first), &to, name_of(&entry.path), AtFlags::empty())?)
 }
