@@ -138,8 +138,11 @@ pub(super) fn chosen_at(path: &Path) -> Option<Chosen> {
 
 /// Removes the directory of a run that was killed when its target was in place already.
 pub(super) fn remove_leftover(path: &Path) {
-    if chosen_at(path).is_some() && !path.join(TREE).exists() && !path.join(MOVING).exists() {
+    let me = rustix::process::geteuid().as_raw();
+    let is_ours = fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == me);
+    if is_ours && !path.join(TREE).exists() && !path.join(MOVING).exists() {
         let _ = fs::remove_file(path.join(CHOSEN));
+        // Only if nothing else is in it.
         let _ = fs::remove_dir(path);
     }
 }
