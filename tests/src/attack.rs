@@ -4,12 +4,15 @@
 //! writer's key, or of nothing but write access to the store, could add. [`Content`] is a tree with its packs, entry by
 //! entry, in which every rule of the formats can be broken while all hashes and signatures stay right. A [`Victim`] is
 //! another machine that has pinned the chain; it runs commands and holds them to what every refusal must keep.
+//! A [`Prebuilt`] store was forged before and is kept in `testdata/attacks/`.
 //! What is covered: `docs/attacks.md`. Layer: harness; uses the formats of the library, never its checks.
 
 mod content;
 mod forge;
+mod prebuilt;
 mod victim;
 
 pub use content::{Content, forged_frame};
 pub use forge::{Forge, resigned, widened};
+pub use prebuilt::Prebuilt;
 pub use victim::{Everything, Victim};

@@ -9,6 +9,7 @@ use manifests::refusal::Class;
 use serde_json::Value;
 
 use super::Forge;
+use super::prebuilt::{self, Prebuilt};
 use crate::{Machine, Run};
 
 /// Every command that reads a chain, with arguments that succeed on the honest one.
@@ -48,12 +49,24 @@ impl Victim {
         victim
     }
 
-    /// A machine that knows nothing of the chain.
-    pub fn without_pin(forge: &Forge) -> Self {
+    /// A machine that has pinned a store that was made before (`prebuilt.rs`).
+    pub fn of_prebuilt(attack: &Prebuilt) -> Self {
+        let machine = Self::fresh();
+        attack.unpack(&machine.path("store"));
+        machine.ok(&["trust", "add", &format!("{}#root=sha256:{}", machine.arg("store"), attack.root())]);
+        Self { store: machine.arg("store"), machine }
+    }
+
+    fn fresh() -> Machine {
         let machine = Machine::new();
         fs::create_dir(machine.path("empty")).unwrap();
         machine.write("outside/precious", "precious\n");
-        Self { machine, store: forge.machine.arg("store") }
+        machine
+    }
+
+    /// A machine that knows nothing of the chain.
+    pub fn without_pin(forge: &Forge) -> Self {
+        Self { machine: Self::fresh(), store: forge.machine.arg("store") }
     }
 
     /// Runs a command on the store, with its answer as JSON.
@@ -116,6 +129,7 @@ impl Victim {
     /// Expects that reading everything finds this, and that "newer" alone is never called damage.
     #[track_caller]
     pub fn verify_finds(&self, class: Class) {
+        prebuilt::keep(&self.machine, Path::new(&self.store), class);
         let before = self.everything();
         let code = if class == Class::Newer { class.exit_code() } else { 1 };
         let run = self.run(&["verify", "--data"]).expect(code.into());
