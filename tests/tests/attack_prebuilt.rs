@@ -22,10 +22,10 @@ fn every_kept_store_is_refused_as_it_says() {
 
 #[test]
 fn the_honest_snapshot_before_it_is_as_good_as_ever() {
-    // The hostile trees come second in their chains.
-    for attack in Prebuilt::all().into_iter().filter(|attack| attack.name().starts_with('f')) {
+    // Where stored bytes rot, it is the only snapshot there is.
+    for attack in Prebuilt::all().into_iter().filter(|attack| !attack.name().starts_with("e01")) {
         println!("{}", attack.name());
-        let restored = Victim::of_prebuilt(&attack).restores("1");
-        assert_eq!(fs::read(restored.join("file")).unwrap(), b"honest\n");
+        let victim = Victim::of_prebuilt(&attack);
+        assert_eq!(fs::read(victim.restores("1").join("file")).unwrap(), b"honest\n");
     }
 }
