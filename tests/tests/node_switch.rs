@@ -40,7 +40,7 @@ fn a_generation_holds_nothing_of_ours_and_what_is_ours_is_private() {
     node.restore(0, &[]).expect(0);
     assert_eq!(node.in_generations(), [node.snapshots[0].clone()]);
     assert_eq!(names(&node.path("current")), ["config", "data", "only-0"]);
-    assert_eq!(names(&node.path(".node")), ["restore.lock", "state.json", "switch.lock"]);
+    assert_eq!(names(&node.path(".node")), ["receipts", "restore.lock", "state.json", "switch.lock"]);
     let mode = |name: &str| fs::metadata(node.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(".node"), mode(".node/state.json")), (0o700, 0o600));
     fs::set_permissions(node.path(".node"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -197,4 +197,28 @@ fn several_trees_lie_side_by_side_in_a_generation() {
     let done = machine.ok(&["restore", "--store", "store", "latest", "--into", "node"]);
     assert!(done.text().contains("holds: file b/two"), "{}", done.text());
     assert_eq!(fs::read(machine.path("node/current/b/two")).unwrap(), b"2");
+}
+
+/// H03: interrupted, and `latest` means another snapshot by now.
+#[test]
+fn an_interrupted_restore_goes_on_with_the_snapshot_it_had_chosen() {
+    let mut node = Node::new(1);
+    node.machine.write("tree/large", snapkit_tests::every_kind::noise(3_000_000, 1));
+    let chosen = node.snapshot();
+    node.machine.write("tree/large", snapkit_tests::every_kind::noise(3_000_000, 2));
+    let into = ["restore", "--store", "store", "latest", "--into", "node", "--json"];
+    // Everything is staged but the last pack cannot be had, so the run stops midway.
+    let packs = walkdir::WalkDir::new(node.machine.path("store/packs")).into_iter().map(Result::unwrap);
+    let packs = packs.filter(|entry| entry.file_type().is_file());
+    let largest = packs.max_by_key(|entry| entry.metadata().unwrap().len()).unwrap().into_path();
+    fs::rename(&largest, node.machine.path("aside")).unwrap();
+    assert_ne!(node.machine.run(&into).code, 0);
+    fs::rename(node.machine.path("aside"), &largest).unwrap();
+    node.snapshot();
+    let report = node.machine.ok(&into).json("snapkit.restore-into/1");
+    assert_eq!((&report["seq"], &report["resumed"]), (&2.into(), &true.into()), "{report}");
+    node.expect_active(chosen);
+    // Asked again, it is the newest.
+    let report = node.machine.ok(&into).json("snapkit.restore-into/1");
+    assert_eq!(report["seq"], 3);
 }

@@ -17,7 +17,8 @@ use super::state::{Degraded, Intent, State, VERSION};
 use super::{GenerationName, NodeError};
 use crate::trust::file;
 
-const GENERATIONS: &str = "generations";
+/// The directory of a node that holds its generations.
+pub const GENERATIONS: &str = "generations";
 const PRIVATE: &str = ".node";
 const CURRENT: &str = "current";
 /// The symlink that is about to become `current`.

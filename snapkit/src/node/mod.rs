@@ -19,7 +19,7 @@ mod switch;
 mod undo;
 
 pub use config::{Keep, NodeConfig, Require};
-pub use dir::{Lock, NodeDir, Work};
+pub use dir::{GENERATIONS, Lock, NodeDir, Work};
 pub use error::NodeError;
 pub use into::{Activation, Chooser, Made, Outcome, ReceiptWriter, Wanted, restore_into, would_make};
 pub use keep::Removed;

@@ -32,7 +32,7 @@ pub use reuse::likely_bytes;
 pub use spool::PlannedTree;
 pub use staging::Chosen;
 pub(crate) use staging::{PREFIX as STAGING_PREFIX, make_removable};
-pub use target::{Destination, available_bytes, interrupted};
+pub use target::{Destination, available_bytes, interrupted, interrupted_in};
 
 use std::io;
 use std::path::PathBuf;

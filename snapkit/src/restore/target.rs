@@ -53,6 +53,13 @@ pub(super) fn expect_space(directory: &Path, needed: u64) -> Result<(), RestoreE
     Ok(())
 }
 
+/// What interrupted restores to missing directories in `above` have chosen, of those that can go on.
+pub fn interrupted_in(above: &Path) -> Vec<Chosen> {
+    let entries = fs::read_dir(above).into_iter().flatten().flatten();
+    let staging = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(staging::PREFIX.as_bytes()));
+    staging.filter_map(|entry| staging::chosen_at(&entry.path())).collect()
+}
+
 impl Destination {
     /// Prepares `target`, which must be missing or empty: makes a private directory beside it, inside it when it is a
     /// mount point, or goes on with the one that an interrupted run for the same left.

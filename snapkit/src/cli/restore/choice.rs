@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use manifests::document::record::Record;
 use snapkit::chain::Chain;
+use snapkit::node::GENERATIONS;
 use snapkit::restore::{self, Chosen, Selection};
 use snapkit::selector::Selector;
 
@@ -13,9 +14,15 @@ use crate::cli::exit_code::CliError;
 
 /// The snapshot to restore. An interrupted restore goes on with the one it chose, even if the head has moved since.
 pub(super) fn choose(args: &RestoreArgs, chain: &Chain<'_>) -> Result<Record, CliError> {
-    let before = args.target.as_deref().and_then(restore::interrupted);
-    let before = before.filter(|before| before.selector == args.snapshot.to_string());
-    if let Some(before) = before.filter(|_| !args.dry_run) {
+    let mut before = match (&args.into, &args.target) {
+        (Some(node), _) => restore::interrupted_in(&node.join(GENERATIONS)),
+        (None, Some(target)) => restore::interrupted(target).into_iter().collect(),
+        (None, None) => Vec::new(),
+    };
+    before.retain(|before| before.selector == args.snapshot.to_string() && before.chain == chain.id().to_string());
+    if let [before] = &before[..]
+        && !args.dry_run
+    {
         let record = Selector::Seq(before.seq).resolve(chain);
         if let Some(record) = record.ok().filter(|record| record.digest.to_string() == before.record) {
             return Ok(record);
