@@ -72,6 +72,8 @@ pub(super) struct Window {
 impl Window {
     /// Bytes read at once.
     const BYTES: usize = 256 << 10;
+    /// Bytes read at once after a jump.
+    const FAR_BYTES: usize = 16 << 10;
 
     pub(super) fn of(plan: &PlanFile) -> io::Result<Self> {
         Ok(Self { file: plan.file.try_clone()?, start: 0, bytes: Vec::new() })
@@ -91,18 +93,27 @@ impl Window {
     }
 
     fn bytes_at(&mut self, place: u64, len: usize) -> io::Result<&[u8]> {
-        let is_inside = place >= self.start && place + len as u64 <= self.start + self.bytes.len() as u64;
-        if !is_inside {
-            self.bytes.resize(len.max(Self::BYTES), 0);
+        let end = self.start + self.bytes.len() as u64;
+        if place < self.start || place + len as u64 > end {
+            // Readers go on, go back little by little, or jump.
+            let window = Self::BYTES as u64;
+            let (start, bytes) = match place {
+                _ if place >= self.start && place < end + window => (place, Self::BYTES),
+                _ if place < self.start && place + window > self.start => {
+                    ((place + Self::FAR_BYTES as u64).saturating_sub(window).min(place), Self::BYTES)
+                }
+                _ => (place, Self::FAR_BYTES),
+            };
+            self.bytes.resize(bytes.max((place - start) as usize + len), 0);
             let mut filled = 0;
             while filled < self.bytes.len() {
-                match self.file.read_at(&mut self.bytes[filled..], place + filled as u64)? {
+                match self.file.read_at(&mut self.bytes[filled..], start + filled as u64)? {
                     0 => break,
                     n => filled += n,
                 }
             }
             self.bytes.truncate(filled);
-            self.start = place;
+            self.start = start;
         }
         let from = (place - self.start) as usize;
         self.bytes.get(from..from + len).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -205,5 +216,37 @@ impl Planning {
             directories: self.directories,
             closed: self.closed,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Kind;
+
+    #[test]
+    fn entries_are_found_forwards_backwards_and_after_jumps() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(scratch.path()).unwrap();
+        let entry = |i: usize| Entry {
+            path: format!("{i}-{}", "n".repeat(i * 7919 % 3000)).into_bytes(),
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime_s: 0,
+            mtime_ns: 0,
+            xattrs: vec![],
+            group: None,
+            torn: false,
+        };
+        let places: Vec<u64> = (0..2000).map(|i| spool.push(&entry(i)).unwrap()).collect();
+        let file = spool.finish().unwrap();
+        let mut window = Window::of(&file).unwrap();
+        let jumps = (0..2000).map(|i| i * 7919 % 2000);
+        for i in (0..2000).chain((0..2000).rev()).chain(jumps) {
+            assert_eq!(window.at(places[i]).unwrap(), entry(i), "{i}");
+        }
+        assert!(file.read().unwrap().map(Result::unwrap).eq((0..2000).map(entry)));
     }
 }
