@@ -229,7 +229,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut spool = Spool::create(scratch.path()).unwrap();
         let entry = |i: usize| Entry {
-            path: format!("{i}-{}", "n".repeat(i * 7919 % 3000)).into_bytes(),
+            path: format!("{}{i}", "d/".repeat(i * 7919 % 1500)).into_bytes(),
             kind: Kind::Directory,
             mode: 0o755,
             uid: 0,
