@@ -76,5 +76,6 @@ pub(super) fn move_up(staging: &Staging, target: &Path) -> io::Result<()> {
     for name in names {
         fs::rename(staging.tree().join(&name), target.join(&name))?;
     }
-    Ok(())
+    // All of them are up for good before the list of them goes.
+    fs::File::open(target)?.sync_all()
 }

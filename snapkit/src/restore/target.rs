@@ -14,7 +14,7 @@ use super::prove::difference;
 use super::spool::PlannedTree;
 use super::staging::{self, Chosen, Staging};
 use super::{RestoreError, mount};
-use crate::entry::{Entry, printable};
+use crate::entry::Entry;
 use crate::scan::inspect::{Contents, inspect};
 use crate::scan::walk::{Walk, WalkOptions};
 
@@ -181,7 +181,8 @@ impl Destination {
         }
         self.staging.finish().map_err(failed)?;
         if self.is_mount_point {
-            self.restore_root_time(root)?;
+            // Taking the private directory out of it has changed its time.
+            root.map_or(Ok(()), |root| self.finish_root(root))?;
             fs::File::open(&self.target).and_then(|target| target.sync_all()).map_err(failed)?;
         }
         Ok(())
@@ -190,21 +191,18 @@ impl Destination {
     /// Gives the target what its own entry says, and sees that it has it.
     fn finish_root(&self, root: &Entry) -> Result<(), RestoreError> {
         let failed = |source: io::Error| RestoreError::Target { path: self.target.clone(), source };
-        let walk = Walk::new(&self.target, WalkOptions::default()).map_err(failed)?;
-        let Some(Ok(found)) = walk.into_iter().next() else { return Ok(()) };
-        set_metadata(found.directory.as_fd(), root).map_err(failed)?;
-        rustix::fs::fchmod(&found.directory, Mode::from_raw_mode(root.mode)).map_err(|error| failed(error.into()))?;
-        let walk = Walk::of_handle(found.directory.clone(), WalkOptions::default()).map_err(failed)?;
-        let Some(Ok(found)) = walk.into_iter().next() else { return Ok(()) };
+        // Opened before it may get a mode that keeps its owner out.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = rustix::fs::open(&self.target, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        set_metadata(target.as_fd(), root).map_err(failed)?;
+        rustix::fs::fchmod(&target, Mode::from_raw_mode(root.mode)).map_err(|error| failed(error.into()))?;
+        let mut walk = Walk::of_handle(Arc::new(target), WalkOptions::default()).map_err(failed)?;
+        let found = walk.next().expect("a walk begins with its directory")?;
         let now = inspect(&found, Contents::Skip).map_err(failed)?;
-        match now.as_ref().and_then(|now| difference(root, now)) {
-            Some(what) => Err(RestoreError::NotProved { path: printable(b""), what }),
-            None => Ok(()),
-        }
-    }
-
-    /// Removing the staging directory inside it has changed the time of a mount point.
-    fn restore_root_time(&self, root: Option<&Entry>) -> Result<(), RestoreError> {
-        root.map_or(Ok(()), |root| self.finish_root(root))
+        let what = match &now {
+            Some(now) => difference(root, now),
+            None => Some("it is no directory any more".to_owned()),
+        };
+        what.map_or(Ok(()), |what| Err(RestoreError::NotProved { path: self.target.display().to_string(), what }))
     }
 }
