@@ -30,6 +30,16 @@ pub mod exit {
     pub const CACHE_MISMATCH: u8 = 12;
     /// Switched, and switched back, because what must hold afterwards did not.
     pub const SWITCHED_BACK: u8 = 13;
+    /// The manifest is sound, and the chain has moved on farther than it allows.
+    pub const MANIFEST_LAGS: u8 = 20;
+    /// The manifest is sound, and the newest snapshot is older than it allows.
+    pub const SNAPSHOT_OLD: u8 = 21;
+    /// The manifest is sound and fresh, and will not be for as long as was asked.
+    pub const MANIFEST_EXPIRING: u8 = 22;
+    /// The manifest is sound and has expired.
+    pub const MANIFEST_EXPIRED: u8 = 23;
+    /// The manifest could not be verified.
+    pub const MANIFEST_UNVERIFIABLE: u8 = 24;
     /// Ended by `SIGINT`.
     pub const INTERRUPTED: u8 = 130;
     /// Ended by `SIGTERM`.
@@ -50,6 +60,11 @@ pub mod exit {
         (INCOMPLETE, "done, but something could not be read or restored"),
         (CACHE_MISMATCH, "done, but the scan cache did not agree with the files"),
         (SWITCHED_BACK, "switched back: what must hold after the switch did not, and the old generation is active"),
+        (MANIFEST_LAGS, "manifest check: the chain has moved on farther than the manifest allows"),
+        (SNAPSHOT_OLD, "manifest check: the newest snapshot is older than the manifest allows"),
+        (MANIFEST_EXPIRING, "manifest check: fresh now, and expiring within the time asked for"),
+        (MANIFEST_EXPIRED, "manifest check: expired"),
+        (MANIFEST_UNVERIFIABLE, "manifest check: not to be verified"),
         (INTERRUPTED, "ended by SIGINT"),
         (TERMINATED, "ended by SIGTERM"),
     ];
@@ -136,6 +151,8 @@ classes! {
         "set the clock";
     Rollback = 55, "E_ROLLBACK", "The store shows an older state than the one already verified here.",
         "look for the newer state, or have the owner sign a fork";
+    Manifest = 56, "E_MANIFEST", "A pins or manifest document breaks a rule for it.",
+        "do not use this document; ask whoever signed it";
     Origin = 60, "E_ORIGIN", "The document belongs to another chain.",
         "check that the store is the one you pinned";
     Mix = 61, "E_MIX", "The record does not follow the record before it.",
@@ -170,6 +187,16 @@ classes! {
         "look at it, then remove it";
     Target = 85, "E_TARGET", "The target of a restore is not a place that may be written.",
         "name a directory that is missing or empty";
+    Image = 90, "E_IMAGE", "An image is not the one that was pinned.",
+        "get the pinned image, and do not run this one";
+    ImageType = 91, "E_IMAGE_TYPE", "An image document can be read in more than one way, or is of another type.",
+        "do not use this image";
+    Platform = 92, "E_PLATFORM", "An image is for another platform than the pinned one.",
+        "pin the image of this platform, or use a machine of the pinned one";
+    ImageRunning = 93, "E_IMAGE_RUNNING", "A container runs that was created from another image than the pinned one.",
+        "stop it, and create it anew from the pinned image";
+    Launch = 94, "E_LAUNCH", "Something is started otherwise than it was pinned.",
+        "start it as the pins say, or have new pins signed";
 }
 
 impl fmt::Display for Class {
