@@ -28,6 +28,8 @@ pub struct Head {
     pub chain: Digest,
     /// The epoch of the record.
     pub epoch: u64,
+    /// The slot of the fork that began it.
+    pub fork: Option<u64>,
     /// Its slot.
     pub seq: u64,
     /// The digest of its payload.
@@ -58,6 +60,7 @@ impl Head {
         Ok(Header {
             chain: Some(self.chain),
             epoch: self.epoch,
+            fork: self.fork,
             seq: log.size(),
             previous: Some(self.digest),
             term: self.term,
@@ -65,6 +68,46 @@ impl Head {
             void: voids.to_vec(),
             ..Header::genesis(time, nonce, writer)
         })
+    }
+
+    /// The header of a fork in slot `seq` that keeps this record as its last one and begins `epoch`.
+    ///
+    /// # Errors
+    /// [`Class::Seq`] unless the slot lies after this record, [`Class::Inconsistent`] unless the epoch is a new one.
+    pub fn fork_header(
+        &self,
+        seq: u64,
+        epoch: u64,
+        time: Timestamp,
+        nonce: Nonce,
+        writer: Writer,
+    ) -> Result<Header, Refusal> {
+        if epoch <= self.epoch {
+            let expected = format!("an epoch above {}", self.epoch);
+            return Err(Refusal::new(Class::Inconsistent, "new fork", expected, epoch));
+        }
+        let log = self.log_up_to(seq)?;
+        Ok(Header {
+            chain: Some(self.chain),
+            epoch,
+            fork: Some(seq),
+            seq,
+            previous: Some(self.digest),
+            term: self.term,
+            log: LogState::from(&log),
+            ..Header::genesis(time, nonce, writer)
+        })
+    }
+
+    /// The log up to slot `seq`, in which every slot after this record counts for nothing.
+    fn log_up_to(&self, seq: u64) -> Result<Frontier, Refusal> {
+        if seq <= self.seq {
+            let expected = format!("a slot after {}", self.seq);
+            return Err(Refusal::new(Class::Seq, "fork", expected, seq));
+        }
+        let mut log = self.log.clone();
+        (self.seq + 1..seq).for_each(|_| log.push(&EMPTY));
+        Ok(log)
     }
 
     /// The log up to the next record: with this record and the void slots after it.
@@ -88,8 +131,8 @@ impl Head {
 
     fn after(record: &Record, chain: Digest, mut log: Frontier, segments: Option<Vec<SegmentRef>>) -> Head {
         log.push(&record.digest);
-        let Header { epoch, seq, term, time, .. } = record.header;
-        Head { chain, epoch, seq, digest: record.digest, term, time, log, segments }
+        let Header { epoch, fork, seq, term, time, .. } = record.header;
+        Head { chain, epoch, fork, seq, digest: record.digest, term, time, log, segments }
     }
 }
 
@@ -122,6 +165,15 @@ pub fn next(head: &Head, voids: &[Void], bytes: &[u8], root: &Root) -> Result<(R
     let log = head.log_after(voids)?;
     let record = examine(bytes, Some(head.chain), log.size(), root).map_err(Verdict::refusal)?;
     follow(head, voids, log, record)
+}
+
+/// Reads the fork in slot `seq`, which goes on after `keep`, whatever lies in the slots between.
+///
+/// # Errors
+/// As [`next`]; [`Class::Type`] for another kind of record, [`Class::Mix`] for a fork that keeps another one.
+pub fn fork(keep: &Head, seq: u64, bytes: &[u8], root: &Root) -> Result<(Record, Head), Refusal> {
+    let record = examine(bytes, Some(keep.chain), seq, root).map_err(Verdict::refusal)?;
+    follow_fork(keep, record)
 }
 
 /// Reads one more slot: a record, or a void slot that is added to `voids`.
@@ -236,15 +288,25 @@ fn authorised(
 /// The table of who may sign what: docs/format/envelope.md, "Payload types".
 fn signers_of(kind: &str, root: &Root) -> Signers {
     match kind {
-        "genesis" => root.signers("root"),
-        "snapshot" => root.signers("writer"),
+        "genesis" | "fork" => root.signers("root"),
+        "snapshot" | "image" => root.signers("writer"),
         _ => {
-            let mut any = Signers { name: "a role of the chain".into(), threshold: 1, ..root.signers("root") };
-            for role in CHAIN_ROLES {
+            let (roles, name) = roles_of(kind);
+            let mut any = Signers { name: name.into(), threshold: 1, ..root.signers("root") };
+            any.allowed.clear();
+            for role in roles {
                 any.allowed.extend(root.signers(role).allowed);
             }
             any
         }
+    }
+}
+
+/// The roles of which one may sign, where there is more than one.
+fn roles_of(kind: &str) -> (&'static [&'static str], &'static str) {
+    match kind {
+        "rollback" => (&["manifest", "writer"], "one of the roles manifest and writer"),
+        _ => (CHAIN_ROLES, "a role of the chain"),
     }
 }
 
@@ -257,17 +319,18 @@ fn check_entitled(kind: &str, signers: &[PublicKey], seq: u64, root: &Root, obje
     };
     let refuse = |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, found));
     match kind {
-        "genesis" => Ok(()),
-        "snapshot" if met("writer") => Ok(()),
-        "snapshot" => refuse(
+        // Their one role was asked for its threshold when the signatures were checked.
+        "genesis" | "fork" => Ok(()),
+        "snapshot" | "image" if met("writer") => Ok(()),
+        "snapshot" | "image" => refuse(
             Class::Revoked,
             &format!("a writer key that is valid at sequence number {seq}"),
             "one outside of its range in the root",
         ),
-        _ if CHAIN_ROLES.iter().any(|role| met(role)) => Ok(()),
+        _ if roles_of(kind).0.iter().any(|role| met(role)) => Ok(()),
         _ => refuse(
             Class::Threshold,
-            "the threshold of a role of the chain",
+            &format!("the threshold of {}", roles_of(kind).1),
             "fewer signatures or an expired writer key",
         ),
     }
@@ -278,9 +341,16 @@ fn follow(head: &Head, voids: &[Void], log: Frontier, record: Record) -> Result<
     let object = format!("record {}", record.header.seq);
     let refuse = |class, expected: String, found: String| Err(Refusal::new(class, object.clone(), expected, found));
     let header = &record.header;
-    if header.epoch != head.epoch || header.term != head.term {
-        let expected = format!("epoch {} and term {}", head.epoch, head.term);
-        return refuse(Class::Inconsistent, expected, format!("epoch {} and term {}", header.epoch, header.term));
+    if matches!(record.body, Body::Fork(_)) {
+        return follow_fork(head, record);
+    }
+    if (header.epoch, header.fork, header.term) != (head.epoch, head.fork, head.term) {
+        let said = |epoch: u64, fork: Option<u64>, term: u64| {
+            let begun = fork.map_or(String::new(), |slot| format!(", begun in slot {slot},"));
+            format!("epoch {epoch}{begun} and term {term}")
+        };
+        let expected = said(head.epoch, head.fork, head.term);
+        return refuse(Class::Inconsistent, expected, said(header.epoch, header.fork, header.term));
     }
     if header.void != voids {
         let list = |voids: &[Void]| match voids {
@@ -302,5 +372,32 @@ fn follow(head: &Head, voids: &[Void], log: Frontier, record: Record) -> Result<
     Ok((record, next))
 }
 
+/// Compares a fork with the record that it keeps.
+fn follow_fork(keep: &Head, record: Record) -> Result<(Record, Head), Refusal> {
+    let header = &record.header;
+    let object = format!("record {}", header.seq);
+    let refuse = |class, expected: String, found: String| Err(Refusal::new(class, object.clone(), expected, found));
+    let Body::Fork(fork) = &record.body else {
+        return refuse(Class::Type, "a fork".into(), record.body.kind().into());
+    };
+    if (fork.keep.seq, fork.keep.digest) != (keep.seq, keep.digest) || header.previous != Some(keep.digest) {
+        let expected = format!("a fork that keeps record {}, {}", keep.seq, keep.digest);
+        return refuse(Class::Mix, expected, format!("one that keeps record {}, {}", fork.keep.seq, fork.keep.digest));
+    }
+    if header.epoch <= keep.epoch || header.term != keep.term {
+        let expected = format!("an epoch above {} and term {}", keep.epoch, keep.term);
+        return refuse(Class::Inconsistent, expected, format!("epoch {} and term {}", header.epoch, header.term));
+    }
+    let log = keep.log_up_to(header.seq)?;
+    if header.log != LogState::from(&log) {
+        let expected = format!("log root {} over {} slots", log.root(), log.size());
+        return refuse(Class::Inconsistent, expected, format!("{} over {}", header.log.root, header.log.size));
+    }
+    let next = Head::after(&record, keep.chain, log, keep.segments.clone());
+    Ok((record, next))
+}
+
+#[cfg(test)]
+mod fork_tests;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,12 @@
 //! The documents: one file per kind. Each is read from verified bytes alone.
 
+pub mod archive;
+pub mod fork;
 pub mod genesis;
+pub mod image;
 pub mod receipt;
 pub mod record;
+pub mod rollback;
 pub mod root;
 pub mod snapshot;
 
@@ -14,6 +18,9 @@ use crate::refusal::{Class, Refusal};
 
 /// The format of every document written now.
 pub const FORMAT: &str = "0-draft";
+
+/// The longest name in bytes.
+pub const NAME_CAP: usize = 64;
 
 /// The names in `critical` that this reader understands.
 const KNOWN_CRITICAL: &[&str] = &[];
@@ -51,6 +58,13 @@ fn check_critical(critical: &Option<Vec<String>>, object: &str) -> Result<(), Re
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the text is a name: 1 to 64 of `[a-z0-9._-]`, the first a letter or digit.
+pub fn is_name(text: &str) -> bool {
+    let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let any = |byte: u8| first(&byte) || matches!(byte, b'.' | b'_' | b'-');
+    text.len() <= NAME_CAP && text.as_bytes().first().is_some_and(first) && text.bytes().all(any)
 }
 
 /// Times as RFC 3339 in UTC with `Z`, to the nanosecond where needed.

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 
 use crate::chain::{self, Head};
 use crate::digest::Digest;
+use crate::document::archive::Archive;
+use crate::document::fork::{self, Fork};
 use crate::document::genesis::{self, Cutter, Genesis, Protection};
+use crate::document::image::ImagePin;
 use crate::document::receipt::{
     Counts, Digests, Host, LeftOut, Receipt, RecordName, RestoredTree, State, Tool, Transfer,
 };
-use crate::document::record::{self, Body, Header, Nonce, Record, Void, Writer};
+use crate::document::record::{self, Body, Header, Nonce, Pointer, Record, Void, Writer};
 use crate::document::root::{self, Root, RootDocument};
 use crate::document::snapshot::{self, ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
 use crate::envelope;
@@ -137,6 +140,39 @@ pub(crate) fn snapshot_body() -> Snapshot {
             trees: vec![tree("config"), tree("state")],
         },
     }
+}
+
+/// An image of one layer with its archive.
+pub(crate) fn archive_body() -> Archive {
+    let mut state = snapshot_body();
+    let tree = Tree { name: "image".into(), ..tree("image") };
+    (state.public.trees, state.public.entries) = (1, tree.entries);
+    (state.public.files, state.public.bytes) = (tree.files, tree.bytes);
+    state.private.trees = vec![tree];
+    let image = ImagePin {
+        name: "app".into(),
+        reference: "registry.example/app:prod".into(),
+        platform: "linux/amd64".into(),
+        index: None,
+        manifest: Some(name("image manifest")),
+        config: name("image config"),
+        diff_ids: vec![name("layer")],
+        archive: None,
+    };
+    Archive { image, state }
+}
+
+/// The payload of a fork in slot `seq` that keeps `head`, made by the owner.
+pub(crate) fn fork_payload(head: &Head, seq: u64, epoch: u64) -> String {
+    let time = at("2026-11-20T18:00:00Z") + jiff::SignedDuration::from_secs(60 * seq as i64);
+    let header = head.fork_header(seq, epoch, time, Nonce([seq as u8; 16]), writer(&owner())).unwrap();
+    let keep = Pointer { seq: head.seq, digest: head.digest };
+    text(&header, &Body::Fork(Fork { keep, reason: "the key of node-a was stolen".into() }))
+}
+
+/// That fork, signed by the owner.
+pub(crate) fn fork_bytes(head: &Head, seq: u64, epoch: u64) -> Vec<u8> {
+    sign(fork::PAYLOAD_TYPE, &fork_payload(head, seq, epoch), &[&owner()])
 }
 
 /// The receipt of an exact restore of the snapshot in slot 1, by the node.

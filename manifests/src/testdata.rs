@@ -33,9 +33,10 @@ fn directory() -> PathBuf {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = vec![records::accepted_chain()];
+    let mut cases = vec![records::accepted_chain(), records::forked_chain()];
     cases.extend(envelopes::envelopes());
     cases.extend(records::records());
+    cases.extend(records::other_kinds());
     cases.extend(roots::roots());
     cases.extend(roots::keys());
     cases.extend(receipts::receipts());
@@ -95,6 +96,9 @@ fn every_case_gets_its_verdict() {
         let read = |file: &str| fs::read(directory().join(case.name).join(file)).unwrap();
         let verdict = match case.name.split('-').next().unwrap() {
             "chain" => read_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into()),
+            "forked" => {
+                read_forked_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into())
+            }
             "envelope" | "record" => judge_record(&read("record.json")),
             "receipt" => judge_receipt(&read("receipt.json")),
             "root" if directory().join(case.name).join("2.json").exists() => {
@@ -143,5 +147,18 @@ fn read_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
         }
     }
     assert_eq!((head.seq, voids.len()), (4, 0));
+    Ok(())
+}
+
+fn read_forked_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
+    let pin = pin_in(&read("pin"));
+    let root = Root::parse_first(&read("root/1.json"), &pin)?;
+    let (_, genesis) = chain::first(&read("chain/0.json"), &pin, &root)?;
+    let (_, kept) = chain::next(&genesis, &[], &read("chain/1.json"), &root)?;
+    // What the fork leaves behind was a record like any other.
+    chain::next(&kept, &[], &read("chain/2.json"), &root)?;
+    let (_, forked) = chain::fork(&kept, 3, &read("chain/3.json"), &root)?;
+    let (_, head) = chain::next(&forked, &[], &read("chain/4.json"), &root)?;
+    assert_eq!((head.seq, head.epoch), (4, 1));
     Ok(())
 }

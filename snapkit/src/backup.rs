@@ -78,8 +78,8 @@ pub fn back_up(
     let mut newer = 0;
     for _ in 0..ATTEMPTS {
         let newest = chain.head()?;
-        let snapshot = match &newest.record.body {
-            Body::Snapshot(snapshot) => Some((**snapshot).clone()),
+        let snapshot = match chain.last_snapshot(&newest)?.map(|record| record.body) {
+            Some(Body::Snapshot(snapshot)) => Some(*snapshot),
             _ => None,
         };
         let base = Base { segments: chain.segments(&newest)?, snapshot };
@@ -88,8 +88,8 @@ pub fn back_up(
         if cancel.is_requested() {
             return Err(SnapshotError::Cancelled.into());
         }
-        let (body, segments) = (outcome.body.clone(), outcome.segments.clone());
-        match chain.commit(&newest.head, body, segments, signer, node, Timestamp::now())? {
+        let body = Body::Snapshot(Box::new(outcome.body.clone()));
+        match chain.commit(&newest.head, &body, outcome.segments.clone(), signer, node, Timestamp::now())? {
             Commit::Done(committed) => return Ok(Backup { committed, outcome: report(outcome) }),
             Commit::Lost { newer: seen } => newer = seen,
         }

@@ -183,6 +183,15 @@ impl<'a> Chain<'a> {
         }
     }
 
+    /// The last snapshot that was taken, up to `newest`; nothing where none was. One request for each other record.
+    ///
+    /// # Errors
+    /// What a record on the way back is refused for.
+    pub fn last_snapshot(&self, newest: &Newest) -> Result<Option<Record>, ChainError> {
+        let is_snapshot = |record: &Record| matches!(record.body, Body::Snapshot(_));
+        self.walk_back(newest).find(|record| record.as_ref().map_or(true, is_snapshot)).transpose()
+    }
+
     /// The valid record before `record`, which lies in slot `seq`.
     fn preceding(&self, record: &Record, seq: u64) -> Result<Record, ChainError> {
         let before = self.record(seq)?;
@@ -209,6 +218,9 @@ fn check_preceding(before: &Record, record: &Record) -> Result<(), Refusal> {
 
 /// The slot of the valid record before `record`; none before genesis.
 fn previous_seq(record: &Record) -> Option<u64> {
+    if let Body::Fork(fork) = &record.body {
+        return Some(fork.keep.seq);
+    }
     record.header.seq.checked_sub(1 + record.header.void.len() as u64)
 }
 

@@ -56,9 +56,8 @@ fn grow(world: &World, seq: u64) {
     let chain = node.open(&store);
     let mut newest = chain.head().unwrap();
     while newest.head.seq < seq {
-        let Body::Snapshot(body) = &newest.record.body else { panic!("the newest record is a snapshot") };
-        let body = (**body).clone();
-        match chain.commit(&newest.head, body, None, &node.key, "node", Timestamp::now()).unwrap() {
+        assert!(matches!(newest.record.body, Body::Snapshot(_)), "the newest record is a snapshot");
+        match chain.commit(&newest.head, &newest.record.body, None, &node.key, "node", Timestamp::now()).unwrap() {
             Commit::Done(done) => newest = done.newest,
             Commit::Lost { newer } => panic!("lost to {newer}"),
         }

@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::archive::{self, Archive};
+use super::fork::{self, Fork};
 use super::genesis::{self, Genesis};
+use super::rollback::{self, Rollback};
 use super::snapshot::{self, Snapshot};
 use super::{FORMAT, check_critical, check_growth, time};
 use crate::digest::{Digest, from_hex, to_hex};
@@ -29,6 +32,8 @@ pub const VOIDS_CAP: usize = 64;
 pub const WRITER_TEXT_CAP: usize = 255;
 /// The most segments a record lists.
 pub const SEGMENTS_CAP: usize = 1024;
+/// The longest reason of a fork or rollback in bytes.
+pub const REASON_CAP: usize = 1024;
 
 /// A record that was verified.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,8 +57,11 @@ pub struct Header {
     /// The digest of the genesis payload; absent in genesis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Digest>,
-    /// Counts forks.
+    /// Rises with every fork.
     pub epoch: u64,
+    /// The slot of the fork record that began this epoch; absent in epoch 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<u64>,
     /// The number of the slot.
     pub seq: u64,
     /// The digest of the last valid record's payload; absent in genesis.
@@ -112,6 +120,35 @@ pub struct Void {
     pub sha256: Digest,
 }
 
+/// An earlier record that another one speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pointer {
+    /// The number of its slot.
+    pub seq: u64,
+    /// SHA-256 of its payload.
+    pub digest: Digest,
+}
+
+impl Pointer {
+    /// Refuses a pointer to a slot that is not before `seq`.
+    pub(super) fn check_before(&self, seq: u64, object: &str) -> Result<(), Refusal> {
+        if self.seq < seq {
+            return Ok(());
+        }
+        Err(Refusal::new(Class::Seq, object, format!("a record before slot {seq}"), self.seq))
+    }
+}
+
+/// Refuses a reason that says nothing, or that could play tricks on a terminal.
+pub(super) fn check_reason(reason: &str, object: &str) -> Result<(), Refusal> {
+    if !reason.trim().is_empty() && reason.len() <= REASON_CAP && !reason.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let expected = format!("a reason of 1 to {REASON_CAP} bytes without control characters");
+    Err(Refusal::new(Class::Json, object, expected, excerpt(reason)))
+}
+
 /// Who made a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +201,12 @@ pub enum Body {
     Genesis(Genesis),
     /// A state.
     Snapshot(Box<Snapshot>),
+    /// The owner continues from an earlier record.
+    Fork(Fork),
+    /// An older snapshot counts as the latest.
+    Rollback(Rollback),
+    /// The archive of a container image.
+    Image(Box<Archive>),
     /// A record without critical features of a kind that this reader does not know.
     Unknown {
         /// The kind, from the payload type.
@@ -177,6 +220,9 @@ impl Body {
         match self {
             Body::Genesis(_) => "genesis",
             Body::Snapshot(_) => "snapshot",
+            Body::Fork(_) => "fork",
+            Body::Rollback(_) => "rollback",
+            Body::Image(_) => "image",
             Body::Unknown { kind } => kind,
         }
     }
@@ -206,6 +252,9 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
     let (payload_type, body_json) = match body {
         Body::Genesis(body) => (genesis::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Snapshot(body) => (snapshot::PAYLOAD_TYPE, serde_json::to_string(body)),
+        Body::Fork(body) => (fork::PAYLOAD_TYPE, serde_json::to_string(body)),
+        Body::Rollback(body) => (rollback::PAYLOAD_TYPE, serde_json::to_string(body)),
+        Body::Image(body) => (archive::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Unknown { kind } => {
             return Err(Refusal::new(Class::Type, object, "a kind that can be written", excerpt(kind)));
         }
@@ -259,6 +308,9 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
     let body = match kind_of(payload_type) {
         Some("genesis") => Body::Genesis(body.into_typed(object)?),
         Some("snapshot") => Body::Snapshot(Box::new(body.into_typed(object)?)),
+        Some("fork") => Body::Fork(body.into_typed(object)?),
+        Some("rollback") => Body::Rollback(body.into_typed(object)?),
+        Some("image") => Body::Image(Box::new(body.into_typed(object)?)),
         Some(kind) => Body::Unknown { kind: kind.into() },
         None => {
             return Err(Refusal::new(Class::Type, object, "a kind of record", excerpt(payload_type)));
@@ -268,6 +320,9 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
     match &body {
         Body::Genesis(body) => body.check(object)?,
         Body::Snapshot(body) => body.check(object)?,
+        Body::Fork(body) => body.check(header.seq, object)?,
+        Body::Rollback(body) => body.check(header.seq, object)?,
+        Body::Image(body) => body.check(object)?,
         Body::Unknown { .. } => {}
     }
     Ok((header, body))
@@ -276,10 +331,21 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
 fn check_header(header: &Header, body: &Body, object: &str) -> Result<(), Refusal> {
     let refuse = |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
     check_critical(&header.critical, object)?;
-    // Forks and leaderships begin with kinds that this reader does not know.
-    if header.epoch > 0 || header.term > 0 {
-        let found = format!("epoch {} and term {}", header.epoch, header.term);
-        return refuse(Class::Newer, "epoch 0 and term 0", found);
+    // Leaderships begin with a kind that this reader does not know.
+    if header.term > 0 {
+        return refuse(Class::Newer, "term 0", format!("term {}", header.term));
+    }
+    let is_fork = matches!(body, Body::Fork(_));
+    let begun = match header.fork {
+        None => header.epoch == 0 && !is_fork,
+        Some(fork) => header.epoch > 0 && (fork == header.seq) == is_fork && fork <= header.seq,
+    };
+    if !begun {
+        let found = format!("epoch {} and fork {:?}", header.epoch, header.fork);
+        return refuse(Class::Inconsistent, "epoch 0, or `fork` with the slot that began the epoch", found);
+    }
+    if is_fork && (!header.void.is_empty() || header.segments.is_some()) {
+        return refuse(Class::Json, "a fork without void slots and segments", "one of them".into());
     }
     let is_genesis = matches!(body, Body::Genesis(_));
     if is_genesis != (header.seq == 0) {
@@ -327,6 +393,7 @@ impl Header {
             format: FORMAT.into(),
             chain: None,
             epoch: 0,
+            fork: None,
             seq: 0,
             previous: None,
             term: 0,

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::time;
+use super::{is_name, time};
 use crate::digest::Digest;
 use crate::keys::excerpt;
 use crate::refusal::{Class, Refusal};
@@ -15,8 +15,6 @@ use crate::refusal::{Class, Refusal};
 pub const PAYLOAD_TYPE: &str = "application/vnd.snapkit.snapshot+json";
 /// The most trees one snapshot has.
 pub const TREES_CAP: usize = 64;
-/// The longest tree name in bytes.
-pub const TREE_NAME_CAP: usize = 64;
 
 /// One state: 1 to 64 trees captured together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,13 +134,6 @@ pub struct Tree {
     pub index: ChunkRef,
 }
 
-/// Whether `name` may name a tree.
-pub fn is_tree_name(name: &str) -> bool {
-    let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let any = |byte: u8| first(&byte) || matches!(byte, b'.' | b'_' | b'-');
-    name.len() <= TREE_NAME_CAP && name.as_bytes().first().is_some_and(first) && name.bytes().all(any)
-}
-
 impl Snapshot {
     pub(super) fn check(&self, object: &str) -> Result<(), Refusal> {
         let trees = &self.private.trees;
@@ -153,7 +144,7 @@ impl Snapshot {
         if trees.is_empty() {
             return refuse(Class::Json, "1 to 64 trees", "none".into());
         }
-        if let Some(tree) = trees.iter().find(|tree| !is_tree_name(&tree.name)) {
+        if let Some(tree) = trees.iter().find(|tree| !is_name(&tree.name)) {
             return refuse(Class::Json, "a tree name of 1 to 64 of [a-z0-9._-]", excerpt(&tree.name));
         }
         if !trees.is_sorted_by(|a, b| a.name < b.name) {

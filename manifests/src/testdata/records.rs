@@ -3,13 +3,14 @@
 use super::Case;
 use crate::chain::{self, Head};
 use crate::digest::Digest;
-use crate::document::record::{Void, payload_type};
-use crate::document::snapshot;
+use crate::document::record::{Body, Pointer, Void, payload_type};
+use crate::document::rollback::{self, Rollback};
+use crate::document::{archive, fork, snapshot};
 use crate::fixture::{
-    first, genesis_bytes, header_after, node, owner, pin, replaced, root_bytes, root_one, sign, snapshot_bytes,
-    snapshot_payload,
+    archive_body, first, fork_bytes, fork_payload, genesis_bytes, header_after, node, owner, pin, replaced, root_bytes,
+    root_one, sign, snapshot_bytes, snapshot_payload, text as body_text,
 };
-use crate::keys::Signer;
+use crate::keys::{SecretKey, Signer};
 use crate::log::Frontier;
 
 /// A record for the slot after genesis.
@@ -70,7 +71,12 @@ pub(super) fn records() -> Vec<Case> {
             text(r#""body""#, r#""critical":["dedup-v2"],"more":1,"body""#),
         ),
         record("record-term", "E_NEWER", "a term above 0", text(r#""term":0"#, r#""term":1"#)),
-        record("record-epoch", "E_NEWER", "an epoch above 0", text(r#""epoch":0"#, r#""epoch":1"#)),
+        record(
+            "record-epoch",
+            "E_INCONSISTENT",
+            "an epoch above 0 that no fork began",
+            text(r#""epoch":0"#, r#""epoch":1"#),
+        ),
         record(
             "record-unknown-field",
             "E_JSON",
@@ -154,6 +160,90 @@ pub(super) fn records() -> Vec<Case> {
             text(&node().public().id().to_string(), &owner().public().id().to_string()),
         ),
     ]
+}
+
+/// Forks, rollbacks and images for the slot after genesis.
+pub(super) fn other_kinds() -> Vec<Case> {
+    let (_, head) = first();
+    let fork_of = |payload: &str, key: &SecretKey| sign(fork::PAYLOAD_TYPE, payload, &[key]);
+    let payload = fork_payload(&head, 1, 1);
+    let header = header_after(&head, &[]);
+    let target = Pointer { seq: 0, digest: head.digest };
+    let back = body_text(&header, &Body::Rollback(Rollback { target, reason: "the release was bad".into() }));
+    let back_of = |payload: &str, key: &SecretKey| sign(rollback::PAYLOAD_TYPE, payload, &[key]);
+    let image = body_text(&header, &Body::Image(Box::new(archive_body())));
+    let image_of = |payload: &str| sign(archive::PAYLOAD_TYPE, payload, &[&node()]);
+    let other = Digest::sha256(b"other");
+    vec![
+        record("record-fork", "accepted", "a fork that keeps genesis, by the owner", fork_of(&payload, &owner())),
+        record("record-fork-by-writer", "E_ROLE, void", "a fork signed by the writer", fork_of(&payload, &node())),
+        record(
+            "record-fork-keeps-another",
+            "E_MIX",
+            "a fork that keeps a record which is not there",
+            fork_of(
+                &replaced(
+                    &replaced(&payload, &format!(r#""previous":"{}""#, head.digest), &format!(r#""previous":"{other}""#)),
+                    &format!(r#""keep":{{"seq":0,"digest":"{}"}}"#, head.digest),
+                    &format!(r#""keep":{{"seq":0,"digest":"{other}"}}"#),
+                ),
+                &owner(),
+            ),
+        ),
+        record(
+            "record-fork-with-segments",
+            "E_JSON",
+            "a fork that changes the segments",
+            fork_of(&replaced(&payload, r#","body""#, r#","segments":[],"body""#), &owner()),
+        ),
+        record(
+            "record-fork-without-reason",
+            "E_JSON",
+            "an empty reason",
+            fork_of(&replaced(&payload, "the key of node-a was stolen", ""), &owner()),
+        ),
+        record("record-rollback", "accepted", "a rollback to the record before", back_of(&back, &node())),
+        record("record-rollback-by-owner", "E_ROLE, void", "signed for the role root", back_of(&back, &owner())),
+        record(
+            "record-rollback-forward",
+            "E_SEQ",
+            "a rollback to its own slot",
+            back_of(&replaced(&back, r#""target":{"seq":0"#, r#""target":{"seq":1"#), &node()),
+        ),
+        record("record-image", "accepted", "an image with its archive", image_of(&image)),
+        record(
+            "record-image-without-layers",
+            "E_MANIFEST",
+            "no diff ids",
+            image_of(&replaced(&image, &format!(r#"["{}"]"#, Digest::sha256(b"layer")), "[]")),
+        ),
+        record(
+            "record-image-of-two-trees",
+            "E_JSON",
+            "a tree that is not named `image`",
+            image_of(&replaced(&image, r#"{"name":"image""#, r#"{"name":"imagine""#)),
+        ),
+    ]
+}
+
+/// A chain that its owner forked: slot 2 was left behind.
+pub(super) fn forked_chain() -> Case {
+    let genesis = first().1;
+    let kept = chain::next(&genesis, &[], &snapshot_bytes(&genesis, &[]), &root_one()).unwrap().1;
+    let forked = chain::fork(&kept, 3, &fork_bytes(&kept, 3, 1), &root_one()).unwrap().1;
+    let slots = [
+        genesis_bytes(),
+        snapshot_bytes(&genesis, &[]),
+        snapshot_bytes(&kept, &[]),
+        fork_bytes(&kept, 3, 1),
+        snapshot_bytes(&forked, &[]),
+    ];
+    let names = ["chain/0.json", "chain/1.json", "chain/2.json", "chain/3.json", "chain/4.json"];
+    let mut files: Vec<(&'static str, Vec<u8>)> = names.into_iter().zip(slots).collect();
+    files.push(("root/1.json", root_bytes()));
+    files.push(("pin", format!("{}\n", pin()).into_bytes()));
+    let made = "slot 3 is a fork that keeps slot 1; the valid record in slot 2 is left behind";
+    Case { name: "forked-chain-accepted", verdict: "accepted", made, files }
 }
 
 impl Head {

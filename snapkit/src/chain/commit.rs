@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
 use manifests::document::record::{Body, Nonce, SegmentRef, Void, Writer, payload};
-use manifests::document::snapshot::Snapshot;
 use manifests::envelope;
 use manifests::keys::Signer;
 use manifests::log::EMPTY;
@@ -65,7 +64,7 @@ enum Slot {
 }
 
 impl Chain<'_> {
-    /// Adds a snapshot after `base`, which is the head that the snapshot was planned on.
+    /// Adds a record after `base`, which is the head that it was planned on.
     ///
     /// `segments` are those from this record on; without them, those of `base`, and nothing was stored. If nothing is
     /// in the way: a listing (if something was stored), the create, a listing, and two puts of hints.
@@ -77,7 +76,7 @@ impl Chain<'_> {
     pub fn commit(
         &self,
         base: &Head,
-        body: Snapshot,
+        body: &Body,
         segments: Option<Vec<SegmentRef>>,
         signer: &dyn Signer,
         node: &str,
@@ -94,11 +93,10 @@ impl Chain<'_> {
         };
         // The list is written even if it did not change: the head alone is then enough for the next writer.
         let segments = segments.or_else(|| base.segments.clone());
-        let body = Body::Snapshot(Box::new(body));
         loop {
-            let made = self.make(base, &voids, &body, segments.clone(), signer, node, now)?;
+            let made = self.make(base, &voids, body, segments.clone(), signer, node, now)?;
             match self.create_slot(&made)? {
-                Slot::Ours => return self.finish(base, &voids, made).map(|done| Commit::Done(Box::new(done))),
+                Slot::Ours => return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done))),
                 Slot::Taken(bytes) => match chain::is_void(&bytes, &self.id, made.head.seq, &self.root)? {
                     None => return Ok(Commit::Lost { newer: made.head.seq }),
                     // Bytes that are no record took the number; the next one is as good.
@@ -169,8 +167,8 @@ impl Chain<'_> {
         *bytes == made.envelope || digest() == Ok(made.record.digest)
     }
 
-    /// Everything after the create: the look beyond, the mark, the hints.
-    pub(super) fn finish(&self, base: &Head, voids: &[Void], made: Newest) -> Result<Committed, ChainError> {
+    /// Everything after the create: the look beyond, the mark, the hints. `passed` slots lie between base and record.
+    pub(super) fn finish(&self, base: &Head, passed: u64, made: Newest) -> Result<Committed, ChainError> {
         let mut warnings = Vec::new();
         if let Err(error) = self.look_beyond(&made) {
             match error {
@@ -182,12 +180,13 @@ impl Chain<'_> {
             warnings.push(told("cannot remember the new record", &error));
         }
         let Head { seq, digest, time, .. } = made.head;
-        let mut added = vec![EMPTY; voids.len()];
-        added.push(digest);
-        match self.write_tiles(base, &added) {
+        // What the checkpoint names was left behind by a fork.
+        let is_fork = matches!(made.record.body, Body::Fork(_));
+        let added = (0..passed).map(|_| EMPTY).chain([digest]);
+        match self.write_tiles(base, added) {
             // The checkpoint comes last: up to where it points, all tiles are there.
             // A commit that fills a tile writes two, and leaves the checkpoint to the next: it may lag.
-            Ok(0 | 1) => {
+            Ok(tiles) if tiles <= 1 || is_fork => {
                 if let Err(error) = self.store.put(CHECKPOINT_KEY, format!("{seq} {digest}\n").into()) {
                     warnings.push(told("cannot write the checkpoint; the next snapshot does", &error));
                 }

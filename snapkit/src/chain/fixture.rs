@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
+use manifests::document::record::Body;
 use manifests::document::snapshot::{ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
 use manifests::keys::SecretKey;
 use tempfile::TempDir;
@@ -33,6 +34,11 @@ pub(crate) fn memory() -> Arc<dyn Store> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let url = format!("memory://chain{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     open(&url, &OpenOptions::default()).unwrap()
+}
+
+/// The body of a snapshot that no data belongs to.
+pub(crate) fn a_snapshot() -> Body {
+    Body::Snapshot(Box::new(snapshot_body()))
 }
 
 pub(crate) fn snapshot_body() -> Snapshot {
@@ -131,7 +137,7 @@ impl World {
 
     pub(crate) fn commit_on(&self, chain: &Chain<'_>, base: &Newest) -> Result<Commit, ChainError> {
         let time = at(base.head.seq as i64 + 1);
-        chain.commit(&base.head, snapshot_body(), None, &self.key, "node-a", time)
+        chain.commit(&base.head, &a_snapshot(), None, &self.key, "node-a", time)
     }
 
     pub(crate) fn commit(&self) -> Committed {

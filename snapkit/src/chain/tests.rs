@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 
 use manifests::refusal::Class;
 
-use super::fixture::{World, at, snapshot_body};
+use super::fixture::{World, a_snapshot, at};
 use super::*;
 use crate::store::counting::CountingStore;
 use crate::store::faulty::{Call, Damage, Fault, FaultyStore};
@@ -43,7 +43,7 @@ fn requests(world: &World, segments: Option<Vec<SegmentRef>>) -> (u64, u64) {
     let chain = world.open_on(&store);
     let newest = chain.head().unwrap();
     let head = store.counts().requests();
-    let commit = chain.commit(&newest.head, snapshot_body(), segments, &world.key, "node-a", at(9)).unwrap();
+    let commit = chain.commit(&newest.head, &a_snapshot(), segments, &world.key, "node-a", at(9)).unwrap();
     assert!(matches!(commit, Commit::Done(done) if done.warnings.is_empty()));
     (head, store.counts().requests())
 }
@@ -206,7 +206,7 @@ fn another_valid_record_in_a_verified_slot_is_a_fork() {
     world.grow(2);
     let chain = world.open();
     let base = chain.read_record(1).unwrap();
-    let body = Body::Snapshot(Box::new(snapshot_body()));
+    let body = a_snapshot();
     let other = chain.make(&base.head, &[], &body, None, &world.key, "node-b", at(9)).unwrap();
     world.store.put(&slots::key(2), other.envelope).unwrap();
     world.clear_cache();
@@ -363,7 +363,7 @@ fn a_signer_outside_the_root_commits_nothing() {
     let stranger = crate::keyfile::generate().unwrap();
     let chain = world.open();
     let base = chain.head().unwrap();
-    let result = chain.commit(&base.head, snapshot_body(), None, &stranger, "node-x", at(3));
+    let result = chain.commit(&base.head, &a_snapshot(), None, &stranger, "node-x", at(3));
     assert_eq!(class(&result.unwrap_err()), Class::SigUntrusted);
     assert_eq!(world.list("chain/").len(), 1);
 }
@@ -376,12 +376,12 @@ fn records_beyond_that_do_not_follow_are_kept_as_proof() {
     let chain = world.open();
     let base = chain.read_record(1).unwrap();
     let made = {
-        let body = Body::Snapshot(Box::new(snapshot_body()));
+        let body = a_snapshot();
         chain.make(&base.head, &[], &body, None, &world.key, "node-b", at(9)).unwrap()
     };
     // A store that showed this writer no slot beyond its base.
     world.store.put(&slots::key(2), made.envelope.clone()).unwrap();
-    let error = chain.finish(&base.head, &[], made).unwrap_err();
+    let error = chain.finish(&base.head, 0, made).unwrap_err();
     let ChainError::Forked { kept, .. } = &error else { panic!("{error:?}") };
     assert_eq!(class(&error), Class::Mix);
     let files: Vec<Vec<u8>> =
@@ -463,7 +463,7 @@ fn segments_are_known_from_the_head_alone() {
     let base = chain.head().unwrap();
     assert_eq!(chain.segments(&base).unwrap(), []);
     let segments = vec![SegmentRef { id: Digest::sha256(b"s"), bytes: 9 }];
-    let done = chain.commit(&base.head, snapshot_body(), Some(segments.clone()), &world.key, "node-a", at(1)).unwrap();
+    let done = chain.commit(&base.head, &a_snapshot(), Some(segments.clone()), &world.key, "node-a", at(1)).unwrap();
     assert!(matches!(done, Commit::Done(_)));
     world.grow(3);
     world.clear_cache();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use manifests::document::snapshot::is_tree_name;
+use manifests::document::is_name;
 use manifests::refusal::exit;
 use serde::Serialize;
 use snapkit::backup::back_up;
@@ -177,7 +177,7 @@ fn sources(directories: &[String]) -> Result<Vec<Source>, CliError> {
     for text in directories {
         let source = match text.split_once('=') {
             Some((name, directory)) if !Path::new(text).is_dir() => {
-                if !is_tree_name(name) {
+                if !is_name(name) {
                     return Err(CliError::usage(format!("{name:?} is no name for a tree"))
                         .next("a name has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"));
                 }
@@ -200,7 +200,7 @@ fn default_name(directory: &str) -> Result<String, CliError> {
     let plain = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).take(64).collect();
     let name = name.trim_start_matches(['.', '_', '-']).to_owned();
-    if is_tree_name(&name) {
+    if is_name(&name) {
         return Ok(name);
     }
     Err(CliError::usage(format!("{directory:?} gives no name for its tree")).next(format!("name it: NAME={directory}")))

@@ -1,7 +1,8 @@
 //! What must hold within a receipt: docs/format/receipt.md, "Verifying", step 4.
 
 use super::{CHANGES, INCLUDE_CAP, LeftOut, PATH_CAP, PROOFS, Receipt, RestoredTree, Statement, TEXT_CAP};
-use crate::document::snapshot::{TREES_CAP, is_tree_name};
+use crate::document::is_name;
+use crate::document::snapshot::TREES_CAP;
 use crate::keys::excerpt;
 use crate::refusal::{Class, Refusal};
 
@@ -87,7 +88,7 @@ fn check_trees(receipt: &Receipt, object: &str) -> Result<(), Refusal> {
     if trees.is_empty() {
         return json("1 to 64 trees", "none".into());
     }
-    if let Some(tree) = trees.iter().find(|tree| !is_tree_name(&tree.name)) {
+    if let Some(tree) = trees.iter().find(|tree| !is_name(&tree.name)) {
         return json("a tree name of 1 to 64 of [a-z0-9._-]", excerpt(&tree.name));
     }
     if !trees.is_sorted_by(|a, b| a.name < b.name) {

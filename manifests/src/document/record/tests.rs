@@ -1,7 +1,7 @@
 //! The rules of docs/format/record.md that need no neighbour.
 
 use super::*;
-use crate::document::snapshot::is_tree_name;
+use crate::document::is_name;
 use crate::fixture::{first, genesis_body, header_after, node, replaced, snapshot_body, text, writer};
 
 fn parse_text(text: &str) -> Option<Class> {
@@ -69,7 +69,6 @@ fn what_needs_a_newer_snapkit_is_told_from_damage() {
     assert_eq!(header_with(|header| header.critical = Some(vec!["dedup-v2".into()])), Some(Class::Newer));
     assert_eq!(header_with(|header| header.critical = Some(vec![])), Some(Class::Json));
     assert_eq!(header_with(|header| header.term = 1), Some(Class::Newer));
-    assert_eq!(header_with(|header| header.epoch = 1), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.cutter.name = "fastcdc-2030".into()), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.protection.cipher = "aes-256-gcm".into()), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.protection.chunk_name = "keyed".into()), Some(Class::Newer));
@@ -131,8 +130,8 @@ fn every_rule_for_trees_is_checked() {
     assert_eq!(snapshot_with(|body| body.private.trees[0].bytes = 1 << 53), Some(Class::Json));
     let many = vec![snapshot_body().private.trees[0].clone(); 65];
     assert_eq!(snapshot_with(|body| body.private.trees = many), Some(Class::TooMany));
-    assert!(["a", "0", "etc.d_x-1", &"a".repeat(64)].into_iter().all(is_tree_name));
-    assert!(!["", ".", "-a", "_a", "A", "a/b", "a b", "ä", &"a".repeat(65)].into_iter().any(is_tree_name));
+    assert!(["a", "0", "etc.d_x-1", &"a".repeat(64)].into_iter().all(is_name));
+    assert!(!["", ".", "-a", "_a", "A", "a/b", "a b", "ä", &"a".repeat(65)].into_iter().any(is_name));
 }
 
 #[test]
@@ -153,4 +152,50 @@ fn only_well_formed_kinds_are_records() {
         assert_eq!(kind_of(&payload_type(kind)), None, "{kind}");
     }
     assert_eq!(kind_of("application/vnd.in-toto+json"), None);
+}
+
+#[test]
+fn an_epoch_names_the_fork_that_began_it() {
+    assert_eq!(header_with(|header| header.epoch = 1), Some(Class::Inconsistent));
+    assert_eq!(header_with(|header| header.fork = Some(0)), Some(Class::Inconsistent));
+    assert_eq!(header_with(|header| (header.epoch, header.fork) = (1, Some(0))), None);
+    // Only a fork begins an epoch itself.
+    assert_eq!(header_with(|header| (header.epoch, header.fork) = (1, Some(header.seq))), Some(Class::Inconsistent));
+    assert_eq!(
+        header_with(|header| (header.epoch, header.fork) = (1, Some(header.seq + 1))),
+        Some(Class::Inconsistent)
+    );
+}
+
+#[test]
+fn forks_and_rollbacks_point_back_and_give_a_reason() {
+    let (_, head) = first();
+    let pointer = |seq| Pointer { seq, digest: head.digest };
+    let rollback = |seq, reason: &str| {
+        let body = Rollback { target: pointer(seq), reason: reason.to_owned() };
+        payload(&header(), &Body::Rollback(body)).err().map(|refusal| refusal.class())
+    };
+    assert_eq!(rollback(0, "the release was bad"), None);
+    assert_eq!(rollback(1, "itself"), Some(Class::Seq));
+    for reason in ["", "  ", "two\nlines", &"x".repeat(REASON_CAP + 1)] {
+        assert_eq!(rollback(0, reason), Some(Class::Json), "{reason:?}");
+    }
+}
+
+#[test]
+fn an_image_record_has_one_complete_tree_and_does_not_name_itself() {
+    let image = |change: fn(&mut Archive)| {
+        let mut body = crate::fixture::archive_body();
+        change(&mut body);
+        payload(&header(), &Body::Image(Box::new(body))).err().map(|refusal| refusal.class())
+    };
+    assert_eq!(image(|_| {}), None);
+    assert_eq!(image(|body| body.state.public.torn = 1), Some(Class::Json));
+    assert_eq!(image(|body| body.state.private.trees[0].name = "other".into()), Some(Class::Json));
+    assert_eq!(image(|body| body.state = snapshot_body()), Some(Class::Json));
+    assert_eq!(image(|body| body.image.diff_ids.clear()), Some(Class::Manifest));
+    let named = |body: &mut Archive| {
+        body.image.archive = Some(crate::document::image::ArchiveRecord { seq: 1, digest: body.image.config });
+    };
+    assert_eq!(image(named), Some(Class::Json));
 }
