@@ -193,6 +193,12 @@ pub fn verify(bytes: &[u8], cap: usize, types: &[&str], signers: &Signers, objec
     envelope.verify(signers, object)
 }
 
+/// Payload type and payload of an envelope in which nothing is verified: only to learn what to fetch for verifying it.
+pub(crate) fn unverified(bytes: &[u8], cap: usize, object: &str) -> Result<(String, Vec<u8>), Refusal> {
+    let Envelope { payload_type, payload, .. } = Envelope::decode(bytes, cap, object)?;
+    Ok((payload_type, payload))
+}
+
 /// Signs `payload` as a document of `payload_type` and returns the envelope's bytes.
 ///
 /// Each key signs once, however often it is named.

@@ -8,12 +8,14 @@ mod ancestry;
 mod commit;
 mod edge;
 mod error;
+mod fork;
 mod head;
+mod lineage;
 mod slots;
 mod tiles;
 mod walk;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -30,6 +32,7 @@ pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
 pub use head::Newest;
+pub use lineage::{Branch, Lineage};
 pub(crate) use slots::key as slot_key;
 pub use walk::{Problem, TilePolicy, Walk};
 
@@ -55,6 +58,8 @@ pub struct Chain<'a> {
     now: Timestamp,
     /// What the last look-up of the head saw beyond it.
     looked: Mutex<Option<Looked>>,
+    /// The forks that the record with this digest descends from.
+    lineage: Mutex<Option<(Digest, Arc<Lineage>)>>,
 }
 
 /// The newest record of a look-up, and the void slots after it.
@@ -82,6 +87,7 @@ impl<'a> Chain<'a> {
             id: pin.root,
             now,
             looked: Mutex::default(),
+            lineage: Mutex::default(),
         };
         chain.id = match trust.mark(&pin.root)? {
             Some(mark) => mark.chain,
@@ -189,7 +195,7 @@ impl<'a> Chain<'a> {
     /// What a record on the way back is refused for.
     pub fn last_snapshot(&self, newest: &Newest) -> Result<Option<Record>, ChainError> {
         let is_snapshot = |record: &Record| matches!(record.body, Body::Snapshot(_));
-        self.walk_back(newest).find(|record| record.as_ref().map_or(true, is_snapshot)).transpose()
+        self.walk_back(&newest.record).find(|record| record.as_ref().map_or(true, is_snapshot)).transpose()
     }
 
     /// The valid record before `record`, which lies in slot `seq`.
@@ -253,5 +259,7 @@ pub fn record_name(record: &Record) -> Option<String> {
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod fork_tests;
 #[cfg(test)]
 mod tests;

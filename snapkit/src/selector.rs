@@ -169,7 +169,7 @@ impl Selector {
     fn first_back(&self, chain: &Chain<'_>, mut fits: impl FnMut(&Record) -> bool) -> Result<Record, SelectError> {
         let newest = chain.head()?;
         let mut seen = Seen::default();
-        for record in chain.walk_back(&newest) {
+        for record in chain.walk_back(&newest.record) {
             let record = record?;
             if !is_snapshot(&record) {
                 continue;
@@ -207,7 +207,7 @@ impl Selector {
         let whole = prefix.len() == DIGEST_LEN || prefix.starts_with("snap-") && prefix.len() == NAME_LEN;
         let mut found: Vec<Record> = Vec::new();
         let mut seen = Seen::default();
-        for record in chain.walk_back(&newest) {
+        for record in chain.walk_back(&newest.record) {
             let record = record?;
             if !is_snapshot(&record) {
                 continue;

@@ -5,8 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Pointer, check_reason};
-use crate::refusal::Refusal;
+use super::record::{Pointer, RECORD_CAP, check_reason};
+use crate::envelope;
+use crate::json::Tree;
+use crate::keys::excerpt;
+use crate::refusal::{Class, Refusal};
 
 /// The payload type.
 pub const PAYLOAD_TYPE: &str = "application/vnd.snapkit.fork+json";
@@ -26,4 +29,34 @@ impl Fork {
         self.keep.check_before(seq, object)?;
         check_reason(&self.reason, object)
     }
+}
+
+/// What an envelope says of itself that it forks, before anything of it is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The slot that it is made for.
+    pub seq: u64,
+    /// The slot of the record that it keeps.
+    pub keep: u64,
+}
+
+/// Reads where a fork belongs, so that its neighbours can be fetched and it be verified.
+///
+/// # Errors
+/// [`Class::Type`] for another document, [`Class::Json`] for what is none.
+pub fn claim(envelope: &[u8]) -> Result<Claim, Refusal> {
+    let object = "fork";
+    let (payload_type, payload) = envelope::unverified(envelope, RECORD_CAP, object)?;
+    if payload_type != PAYLOAD_TYPE {
+        return Err(Refusal::new(Class::Type, object, PAYLOAD_TYPE, excerpt(&payload_type)));
+    }
+    let mut tree = Tree::read(&payload, RECORD_CAP, object)?;
+    let number = |tree: Option<&Tree>, field: &str| match tree {
+        Some(Tree::Positive(number)) => Ok(*number),
+        _ => Err(Refusal::new(Class::Json, object, format!("the field `{field}`"), "none that is sound")),
+    };
+    let seq = number(tree.get("seq"), "seq")?;
+    let keep = tree.take("body").and_then(|mut body| body.take("keep"));
+    let keep = number(keep.as_ref().and_then(|keep| keep.get("seq")), "body.keep.seq")?;
+    Ok(Claim { seq, keep })
 }

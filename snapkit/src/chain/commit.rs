@@ -56,7 +56,7 @@ pub struct Committed {
 }
 
 /// What became of a slot.
-enum Slot {
+pub(super) enum Slot {
     /// It holds the record made here.
     Ours,
     /// It holds these bytes.
@@ -87,7 +87,7 @@ impl Chain<'_> {
         let mut voids = match looked {
             Some(voids) => voids,
             None => match self.newest_beyond(base)? {
-                Beyond { newest: Some(newer), .. } => return Ok(Commit::Lost { newer }),
+                Beyond { newest: Some(newer), .. } => return Ok(Commit::Lost { newer: newer.head.seq }),
                 Beyond { voids, .. } => voids,
             },
         };
@@ -96,7 +96,9 @@ impl Chain<'_> {
         loop {
             let made = self.make(base, &voids, body, segments.clone(), signer, node, now)?;
             match self.create_slot(&made)? {
-                Slot::Ours => return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done))),
+                Slot::Ours => {
+                    return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done)));
+                }
                 Slot::Taken(bytes) => match chain::is_void(&bytes, &self.id, made.head.seq, &self.root)? {
                     None => return Ok(Commit::Lost { newer: made.head.seq }),
                     // Bytes that are no record took the number; the next one is as good.
@@ -134,7 +136,7 @@ impl Chain<'_> {
     }
 
     /// Creates the slot, and reads it back after anything but clear success.
-    fn create_slot(&self, made: &Newest) -> Result<Slot, ChainError> {
+    pub(super) fn create_slot(&self, made: &Newest) -> Result<Slot, ChainError> {
         let seq = made.head.seq;
         let key = slots::key(seq);
         let mut doubt: Option<StoreError> = None;

@@ -54,7 +54,9 @@ impl Chain<'_> {
             None => {
                 let base = self.hinted()?;
                 let beyond = self.newest_beyond(&base.head)?;
-                let newest = beyond.newest.map(|seq| self.read_record(seq)).transpose()?.unwrap_or(base);
+                let newest = beyond.newest.map_or(base, |newest| *newest);
+                // A writer's word is not enough for an epoch: the owner's forks must be there.
+                self.lineage(&newest)?;
                 (newest, beyond.voids)
             }
         };
@@ -69,18 +71,39 @@ impl Chain<'_> {
 
     /// The newest record, and the void slots after it.
     fn head_from_mark(&self, mark: &Mark) -> Result<(Newest, Vec<Void>), ChainError> {
-        let base = self.marked(mark)?;
+        let base = match self.marked(mark) {
+            Ok(base) => base,
+            Err(error) => return self.head_of_fork(mark, error),
+        };
         let Beyond { newest, voids } = self.newest_beyond(&base.head)?;
-        let Some(seq) = newest else {
+        let Some(newest) = newest.map(|newest| *newest) else {
             return Ok((base, voids));
         };
-        if seq - mark.seq > WALK_SLOTS {
-            let newest = self.read_record(seq)?;
-            if self.proves(&newest.head.log, mark.seq, &mark.digest) {
-                return Ok((newest, voids));
-            }
+        if newest.head.epoch > mark.epoch {
+            self.check_forked(mark, &newest)?;
+            return Ok((newest, voids));
+        }
+        let seq = newest.head.seq;
+        if seq - mark.seq > WALK_SLOTS && self.proves(&newest.head.log, mark.seq, &mark.digest) {
+            return Ok((newest, voids));
         }
         Ok((self.walk_to(base, seq)?, voids))
+    }
+
+    /// The newest record of a store without the marked one, if its owner forked the chain; else `error` stands.
+    fn head_of_fork(&self, mark: &Mark, error: ChainError) -> Result<(Newest, Vec<Void>), ChainError> {
+        let class = error.refusal().map(Refusal::class);
+        if !matches!(class, Some(Class::Rollback | Class::Fork)) {
+            return Err(error);
+        }
+        let base = self.hinted()?;
+        let Beyond { newest, voids } = self.newest_beyond(&base.head)?;
+        let newest = newest.map_or(base, |newest| *newest);
+        if newest.head.epoch <= mark.epoch {
+            return Err(error);
+        }
+        self.check_forked(mark, &newest)?;
+        Ok((newest, voids))
     }
 
     /// The record that the mark names. It is always read from the store, which may have been replaced.
@@ -129,12 +152,12 @@ impl Chain<'_> {
         let mut newest = None;
         let mut voids = Vec::new();
         for seq in (after..=slots.row_end.unwrap_or(base.seq)).rev() {
-            match self.void_at(seq)? {
-                None => {
-                    newest = Some(seq);
+            match self.judge(seq)? {
+                Judged::Record(record) => {
+                    newest = Some(record);
                     break;
                 }
-                Some(void) => voids.push(void),
+                Judged::Void(void) => voids.push(void),
             }
             if voids.len() > VOIDS_CAP {
                 let found = "more; a flood like this is not an accident";
@@ -146,7 +169,7 @@ impl Chain<'_> {
         }
         // Slots are filled one by one, so what lies beyond a missing one is foreign, or the row was damaged.
         for seq in slots.beyond.iter().rev().take(VOIDS_CAP) {
-            if self.void_at(*seq)?.is_none() {
+            if matches!(self.judge(*seq)?, Judged::Record(_)) {
                 let hole = slots.row_end.map_or(after, |end| end + 1);
                 let expected = format!("a slot, because there is a record {seq}");
                 return Err(Refusal::new(Class::Missing, slots::key(hole), expected, "no such object").into());
@@ -156,14 +179,18 @@ impl Chain<'_> {
         Ok(Beyond { newest, voids })
     }
 
-    /// Why the slot is void; nothing if it holds a record.
-    fn void_at(&self, seq: u64) -> Result<Option<Void>, ChainError> {
+    /// What a slot holds.
+    fn judge(&self, seq: u64) -> Result<Judged, ChainError> {
         let Some(bytes) = self.read_slot(seq)? else {
             return Err(
                 Refusal::new(Class::Missing, slots::key(seq), "a slot that was listed", "no such object").into()
             );
         };
-        Ok(chain::is_void(&bytes, &self.id, seq, &self.root)?)
+        if let Some(void) = chain::is_void(&bytes, &self.id, seq, &self.root)? {
+            return Ok(Judged::Void(void));
+        }
+        let (record, head) = chain::trusted(&bytes, &self.id, seq, &self.root)?;
+        Ok(Judged::Record(Box::new(Newest { record, head, envelope: bytes })))
     }
 
     /// Walks from `base` to the record in slot `seq`.
@@ -199,11 +226,7 @@ impl Chain<'_> {
         if at.record.digest != min.digest {
             return Err(forked(min.seq, &min.digest, &at.record));
         }
-        let walked = self.walk_to(at, newest.head.seq)?;
-        if walked.record.digest != newest.record.digest {
-            return Err(forked(newest.head.seq, &newest.record.digest, &walked.record));
-        }
-        Ok(())
+        self.check_in_chain(&at, newest)
     }
 
     /// Remembers a head that passed every check.
@@ -239,11 +262,17 @@ impl Chain<'_> {
     }
 }
 
+/// What a slot holds, by itself.
+enum Judged {
+    Record(Box<Newest>),
+    Void(Void),
+}
+
 /// What lies after a record.
 #[derive(Debug)]
 pub(super) struct Beyond {
     /// The last valid record, if there is one.
-    pub(super) newest: Option<u64>,
+    pub(super) newest: Option<Box<Newest>>,
     /// The void slots after that.
     pub(super) voids: Vec<Void>,
 }
@@ -260,7 +289,7 @@ fn rolled_back(seq: u64, digest: &Digest, found: &str) -> ChainError {
         .into()
 }
 
-fn forked(seq: u64, expected: &Digest, found: &Record) -> ChainError {
+pub(super) fn forked(seq: u64, expected: &Digest, found: &Record) -> ChainError {
     let expected = format!("record {seq}, {expected}, which was verified before");
     Refusal::new(Class::Fork, slots::key(seq), expected, format!("another valid record, {}", found.digest)).into()
 }

@@ -103,7 +103,7 @@ fn a_log_of_twenty_costs_at_most_twenty_four_requests() {
         let store = CountingStore::new(&world.store);
         let chain = world.open_on(&store);
         let newest = chain.head().unwrap();
-        let records: Vec<Record> = chain.walk_back(&newest).take(20).collect::<Result<_, _>>().unwrap();
+        let records: Vec<Record> = chain.walk_back(&newest.record).take(20).collect::<Result<_, _>>().unwrap();
         assert!(records.iter().map(|record| record.header.seq).eq((11..=30).rev()));
         assert!(store.counts().requests() <= 24, "{:?}", store.counts());
         world.clear_cache();

@@ -48,6 +48,10 @@ pub struct Walk {
     pub snapshots: u64,
     /// Void slots that records name.
     pub voids: u64,
+    /// Forks of the owner.
+    pub forks: u64,
+    /// Slots that they left behind; what is in them was not looked at.
+    pub left_behind: u64,
     /// Bytes of all slots.
     pub bytes: u64,
     /// What is wrong, in the order of the chain.
@@ -56,9 +60,9 @@ pub struct Walk {
 
 impl<'a> Chain<'a> {
     /// The records from `newest` back to genesis, one request each but for the first.
-    pub fn walk_back(&'a self, newest: &Newest) -> impl Iterator<Item = Result<Record, ChainError>> + 'a {
+    pub fn walk_back(&'a self, newest: &Record) -> impl Iterator<Item = Result<Record, ChainError>> + 'a {
         let mut later: Option<Record> = None;
-        let mut first = Some(newest.record.clone());
+        let mut first = Some(newest.clone());
         let mut over = false;
         std::iter::from_fn(move || {
             if over {
@@ -91,19 +95,21 @@ impl<'a> Chain<'a> {
         visit: &mut dyn FnMut(&Record) -> ControlFlow<()>,
     ) -> Result<Walk, ChainError> {
         let mut walker = Walker::new(self, policy)?;
-        let last = newest.head.seq;
-        let mut from = 0;
-        while from <= last {
-            let to = self.batch_end(from, last);
-            for (seq, bytes) in self.read_slots(from, to)? {
-                if let Some(record) = walker.slot(seq, bytes)? {
-                    walker.count(&record);
-                    if visit(&record).is_break() {
-                        return Ok(walker.walk);
+        for range in self.lineage(newest)?.ranges(newest.head.seq) {
+            let (mut from, last) = range.into_inner();
+            walker.pass_over(from)?;
+            while from <= last {
+                let to = self.batch_end(from, last);
+                for (seq, bytes) in self.read_slots(from, to)? {
+                    if let Some(record) = walker.slot(seq, bytes)? {
+                        walker.count(&record);
+                        if visit(&record).is_break() {
+                            return Ok(walker.walk);
+                        }
                     }
                 }
+                from = to + 1;
             }
-            from = to + 1;
         }
         walker.end(newest)
     }
@@ -125,6 +131,10 @@ struct Walker<'a> {
     checkpoint: Option<(u64, Digest)>,
     /// So many slots have all their tiles, as the checkpoint says; without one, all.
     tiled: u64,
+    /// The first slot that was not walked or passed over.
+    next: u64,
+    /// The slot of the fork with which this range of slots begins.
+    fork: Option<u64>,
 }
 
 impl<'a> Walker<'a> {
@@ -139,6 +149,8 @@ impl<'a> Walker<'a> {
             edge: Some(Edge::default()),
             checkpoint: None,
             tiled: u64::MAX,
+            next: 0,
+            fork: None,
         };
         walker.check_format()?;
         walker.check_roots()?;
@@ -146,9 +158,29 @@ impl<'a> Walker<'a> {
         Ok(walker)
     }
 
+    /// Goes over the slots that the fork in slot `to` left behind; nothing to do before the first range.
+    fn pass_over(&mut self, to: u64) -> Result<(), ChainError> {
+        if to == 0 {
+            return Ok(());
+        }
+        let slots = to - self.next;
+        self.walk.forks += 1;
+        self.walk.left_behind += slots;
+        self.fork = Some(to);
+        // Void slots after the kept record are left behind with the rest.
+        self.voids.clear();
+        self.doubts.clear();
+        let mut filled = Vec::new();
+        if let Some(edge) = &mut self.edge {
+            (0..slots).for_each(|_| filled.extend(edge.push(&EMPTY)));
+        }
+        filled.into_iter().try_for_each(|tile| self.check_tile(&tile))
+    }
+
     /// Judges one slot; gives its record if it has a valid one.
     fn slot(&mut self, seq: u64, bytes: Option<Bytes>) -> Result<Option<Record>, ChainError> {
         let Chain { pin, root, id, .. } = self.chain;
+        self.next = seq + 1;
         let Some(bytes) = bytes else {
             self.lose(Refusal::new(Class::Missing, slots::key(seq), "a record", "no such object"));
             return Ok(None);
@@ -156,6 +188,7 @@ impl<'a> Walker<'a> {
         self.walk.bytes += bytes.len() as u64;
         let stepped = match (&self.head, seq) {
             (_, 0) => chain::first(&bytes, &pin.root, root).map(Some),
+            (Some(head), _) if self.fork == Some(seq) => chain::fork(head, seq, &bytes, root).map(Some),
             (Some(head), _) => chain::step(head, &mut self.voids, &bytes, root),
             (None, _) => Ok(None),
         };

@@ -65,7 +65,7 @@ pub(super) fn run(args: &FindArgs, session: &mut Session<'_>) -> Result<Exit, Cl
     let mut seen = std::collections::HashSet::new();
     let mut trees = std::collections::HashSet::new();
     let mut looked = 0;
-    for record in chain.walk_back(&newest) {
+    for record in chain.walk_back(&newest.record) {
         let record = record?;
         session.cancel.check()?;
         let Ok((name, snapshot)) = snapshot_of(&record) else { continue };

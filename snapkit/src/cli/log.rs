@@ -60,7 +60,7 @@ pub(super) fn run(args: &LogArgs, session: &mut Session<'_>) -> Result<Exit, Cli
         snapshots: Vec::new(),
         more: false,
     };
-    for record in chain.walk_back(&newest) {
+    for record in chain.walk_back(&newest.record) {
         session.cancel.check()?;
         let record = record?;
         log.snapshots.extend(Listed::of(&record));
