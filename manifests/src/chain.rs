@@ -12,7 +12,7 @@ use crate::document::record::{
     self, Body, Claim, Header, LogState, Nonce, RECORD_CAP, Record, SegmentRef, VOIDS_CAP, Void, Writer, kind_of,
 };
 use crate::document::root::Root;
-use crate::envelope::{Envelope, Signers, Verified};
+use crate::envelope::{self, Envelope, Signers, Verified};
 use crate::json::Tree;
 use crate::keys::{PublicKey, excerpt};
 use crate::log::{EMPTY, Frontier};
@@ -212,6 +212,18 @@ pub fn trusted(bytes: &[u8], chain: &Digest, seq: u64, root: &Root) -> Result<(R
     let segments = if seq == 0 { Some(Vec::new()) } else { record.header.segments.clone() };
     let head = Head::after(&record, *chain, log, segments);
     Ok((record, head))
+}
+
+/// The chain and the slot that a record names itself, before anything of it is verified: only to verify it there.
+///
+/// # Errors
+/// [`Class::Json`] for bytes that name none.
+pub fn claimed_place(bytes: &[u8], object: &str) -> Result<(Digest, u64), Refusal> {
+    let (_, payload) = envelope::unverified(bytes, RECORD_CAP, object)?;
+    let tree = Tree::read(&payload, RECORD_CAP, object)?;
+    let claim = Claim::of(&tree)
+        .ok_or_else(|| Refusal::new(Class::Json, object, "the fields `chain` and `seq`", "none that are sound"))?;
+    Ok((claim.chain.unwrap_or(Digest::sha256(&payload)), claim.seq))
 }
 
 /// Whether these bytes make slot `seq` of this chain void, and if so, the entry for the next record's list.

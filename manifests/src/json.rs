@@ -20,6 +20,14 @@ pub const DEPTH_CAP: usize = 32;
 /// The first integer that some JSON parsers round: 2^53.
 pub const INTEGER_LIMIT: u64 = 1 << 53;
 
+/// Reads an unsigned file of strict JSON: at most `cap` bytes, with the fields of `T` and no other.
+///
+/// # Errors
+/// [`Class::TooBig`] or [`Class::Json`].
+pub fn read<T: DeserializeOwned>(bytes: &[u8], cap: usize, object: &str) -> Result<T, Refusal> {
+    Tree::read(bytes, cap, object)?.into_typed(object)
+}
+
 /// A checked document whose fields have not been given meaning yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tree {

@@ -9,6 +9,7 @@ mod commit;
 mod edge;
 mod error;
 mod fork;
+pub mod fork_proof;
 mod head;
 mod lineage;
 mod slots;

@@ -71,7 +71,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// Before the create: whatever stops a reader, and a signer that the root does not allow; nothing was written.
-    /// [`ChainError::Unknown`] if the store never gave a clear answer. [`ChainError::Forked`] if records lie beyond that do
+    /// [`ChainError::Unknown`] if the store never gave a clear answer. [`ChainError::Split`] if records lie beyond that do
     /// not follow; the chain needs its owner then.
     pub fn commit(
         &self,
@@ -212,7 +212,7 @@ impl Chain<'_> {
                 Ok(None) => {}
                 Ok(Some(_)) => return Ok(()),
                 Err(refusal) if matches!(refusal.class(), Class::Newer | Class::TooMany) => return Ok(()),
-                Err(refusal) => return Err(self.forked(made, at, &bytes, refusal)),
+                Err(refusal) => return Err(self.split_at(made, &bytes, refusal)),
             }
         }
         for at in slots.beyond {
@@ -222,17 +222,16 @@ impl Chain<'_> {
             if matches!(chain::is_void(&bytes, &self.id, at, &self.root), Ok(None)) {
                 let expected = format!("no record beyond {seq}");
                 let refusal = Refusal::new(Class::Fork, slots::key(at), expected, "a valid record");
-                return Err(self.forked(made, at, &bytes, refusal));
+                return Err(self.split_at(made, &bytes, refusal));
             }
         }
         Ok(())
     }
 
-    fn forked(&self, made: &Newest, at: u64, other: &Bytes, source: Refusal) -> ChainError {
-        let seq = made.head.seq;
-        match self.trust.keep_fork(&self.pin.root, &[(seq, &made.envelope), (at, other)]) {
-            Ok(kept) => ChainError::Forked { seq, kept, source: Box::new(source) },
-            Err(error) => error.into(),
+    fn split_at(&self, made: &Newest, other: &Bytes, source: Refusal) -> ChainError {
+        match self.keep_fork_proof([&made.envelope, other]) {
+            Ok(file) => ChainError::Split { file, source: Box::new(source) },
+            Err(_) => source.into(),
         }
     }
 }

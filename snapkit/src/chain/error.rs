@@ -27,13 +27,15 @@ pub enum ChainError {
         /// The last answer.
         source: StoreError,
     },
-    /// Another record than the one committed before it was found beyond it; both were kept as proof.
-    #[error("the store holds records that do not follow from record {seq}; both sides are in {}", .kept.display())]
-    Forked {
-        /// The slot of the record made here.
-        seq: u64,
-        /// The directory with both sides.
-        kept: PathBuf,
+    /// The chain was continued in two ways by keys that may; both sides were written down.
+    #[error(
+        "the chain is split; the proof is in {0}: check it with `snapkit verify --fork-proof {0}`, and send it to the \
+         owner of the root",
+        .file.display()
+    )]
+    Split {
+        /// The fork proof.
+        file: PathBuf,
         /// How they contradict each other.
         source: Box<Refusal>,
     },
@@ -64,7 +66,7 @@ impl ChainError {
     /// The refusal, if this is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) | Self::Forked { source: refusal, .. } => Some(refusal),
+            Self::Refused(refusal) | Self::Split { source: refusal, .. } => Some(refusal),
             Self::Trust(error) => error.refusal(),
             _ => None,
         }

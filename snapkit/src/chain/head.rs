@@ -112,7 +112,11 @@ impl Chain<'_> {
             return Err(rolled_back(mark.seq, &mark.digest, "no such object"));
         };
         match chain::trusted(&envelope, &self.id, mark.seq, &self.root) {
-            Ok((record, _)) if record.digest != mark.digest => Err(forked(mark.seq, &mark.digest, &record)),
+            Ok((record, _)) if record.digest != mark.digest && record.header.epoch < mark.epoch => {
+                let found = format!("one of epoch {}, from before the owner's fork", record.header.epoch);
+                Err(rolled_back(mark.seq, &mark.digest, &found))
+            }
+            Ok((record, _)) if record.digest != mark.digest => Err(self.split(mark, &record, &envelope)),
             Ok((record, head)) => Ok(Newest { record, head, envelope }),
             // The slot was damaged after it was verified: the copy made then is as good, and older snapshots stay
             // within reach. `verify` names the damage.
@@ -122,6 +126,16 @@ impl Chain<'_> {
                 }
                 _ => Err(refusal.into()),
             },
+        }
+    }
+
+    /// The refusal of another record in the place of the marked one, with both written down as proof if both are here.
+    fn split(&self, mark: &Mark, found: &Record, envelope: &[u8]) -> ChainError {
+        let refusal = forked(mark.seq, &mark.digest, found);
+        let cached = self.cached_head(mark);
+        match cached.and_then(|cached| self.keep_fork_proof([&cached.envelope, envelope]).ok()) {
+            Some(file) => ChainError::Split { file, source: Box::new(refusal) },
+            None => refusal.into(),
         }
     }
 
@@ -224,7 +238,7 @@ impl Chain<'_> {
         }
         let at = self.read_record(min.seq)?;
         if at.record.digest != min.digest {
-            return Err(forked(min.seq, &min.digest, &at.record));
+            return Err(forked(min.seq, &min.digest, &at.record).into());
         }
         self.check_in_chain(&at, newest)
     }
@@ -289,7 +303,7 @@ fn rolled_back(seq: u64, digest: &Digest, found: &str) -> ChainError {
         .into()
 }
 
-pub(super) fn forked(seq: u64, expected: &Digest, found: &Record) -> ChainError {
+pub(super) fn forked(seq: u64, expected: &Digest, found: &Record) -> Refusal {
     let expected = format!("record {seq}, {expected}, which was verified before");
-    Refusal::new(Class::Fork, slots::key(seq), expected, format!("another valid record, {}", found.digest)).into()
+    Refusal::new(Class::Fork, slots::key(seq), expected, format!("another valid record, {}", found.digest))
 }

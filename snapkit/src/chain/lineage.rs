@@ -151,7 +151,7 @@ impl Chain<'_> {
             Some(branch) if branch.kept_epoch == mark.epoch && mark.seq <= branch.keep.seq => {
                 let marked = self.read_record(mark.seq)?;
                 if marked.head.digest != mark.digest {
-                    return Err(super::head::forked(mark.seq, &mark.digest, &marked.record));
+                    return Err(super::head::forked(mark.seq, &mark.digest, &marked.record).into());
                 }
                 self.check_in_chain(&marked, newest)
             }

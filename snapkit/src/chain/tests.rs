@@ -209,8 +209,27 @@ fn another_valid_record_in_a_verified_slot_is_a_fork() {
     let body = a_snapshot();
     let other = chain.make(&base.head, &[], &body, None, &world.key, "node-b", at(9)).unwrap();
     world.store.put(&slots::key(2), other.envelope).unwrap();
+    let error = world.open().head().unwrap_err();
+    assert_eq!(class(&error), Class::Fork);
+    let ChainError::Split { file, .. } = &error else { panic!("{error:?}") };
+    let proof = std::fs::read(file).unwrap();
+    let held = fork_proof::check(&proof, &world.pin().root).unwrap();
+    assert_eq!(held.contradiction, "both are signed for slot 2");
+    assert_eq!(fork_proof::claimed_root(&proof), Some(world.pin().root));
+    // Without the copy that was kept of the first one there is nothing to show.
     world.clear_cache();
-    assert_eq!(class(&world.open().head().unwrap_err()), Class::Fork);
+    assert!(matches!(world.open().head(), Err(ChainError::Refused(refusal)) if refusal.class() == Class::Fork));
+}
+
+#[test]
+fn two_records_that_can_be_in_one_chain_are_no_proof() {
+    let world = World::new();
+    world.grow(3);
+    let slot = |seq| world.store.get(&slots::key(seq), 1 << 20).unwrap();
+    for (first, second) in [(1, 2), (2, 2), (1, 3)] {
+        let result = world.open().keep_fork_proof([&slot(first), &slot(second)]);
+        assert_eq!(class(&result.unwrap_err()), Class::Proof, "{first} and {second}");
+    }
 }
 
 #[test]
@@ -372,7 +391,6 @@ fn a_signer_outside_the_root_commits_nothing() {
 fn records_beyond_that_do_not_follow_are_kept_as_proof() {
     let world = World::new();
     world.grow(3);
-    let three = world.store.get(&slots::key(3), 1 << 20).unwrap();
     let chain = world.open();
     let base = chain.read_record(1).unwrap();
     let made = {
@@ -382,12 +400,12 @@ fn records_beyond_that_do_not_follow_are_kept_as_proof() {
     // A store that showed this writer no slot beyond its base.
     world.store.put(&slots::key(2), made.envelope.clone()).unwrap();
     let error = chain.finish(&base.head, 0, made).unwrap_err();
-    let ChainError::Forked { kept, .. } = &error else { panic!("{error:?}") };
+    let ChainError::Split { file, .. } = &error else { panic!("{error:?}") };
     assert_eq!(class(&error), Class::Mix);
-    let files: Vec<Vec<u8>> =
-        std::fs::read_dir(kept).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert_eq!(files.len(), 2);
-    assert!(files.contains(&three.to_vec()));
+    let proof = fork_proof::check(&std::fs::read(file).unwrap(), &world.pin().root).unwrap();
+    assert_eq!(proof.chain, chain.id());
+    let record_two = proof.records[1].header.previous.unwrap();
+    assert_eq!(proof.contradiction, format!("record 3 follows another record 2, {record_two}"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! HOME/trust/stores.json                  address -> SHA-256 of root 1
 //! HOME/trust/<root sha256>/root/<n>.json  every verified root
 //! HOME/trust/<root sha256>/head.json      the mark: the newest verified head
-//! HOME/trust/<root sha256>/forks/…        both sides of a fork that was seen
+//! HOME/trust/<root sha256>/forks/…        proofs that a chain was split
 //! HOME/keys/<root sha256>/owner.key, node.key
 //! CACHE/chain/<root sha256>/…             may be deleted at any time
 //! ```
@@ -194,18 +194,17 @@ impl TrustDir {
         self.of(root).join("head.json")
     }
 
-    /// Keeps both sides of a fork, as proof that anybody can check, and names the directory.
+    /// Keeps the proof that a chain was split, and names the file.
     ///
     /// # Errors
     /// [`TrustError::Write`].
-    pub(crate) fn keep_fork(&self, root: &Digest, sides: &[(u64, &[u8])]) -> Result<PathBuf, TrustError> {
-        let directory = self.of(root).join("forks");
-        for (seq, bytes) in sides {
-            let name = format!("{seq:020}-{}.json", &Digest::sha256(bytes).to_string()[..16]);
-            let path = directory.join(name);
-            file::write(&path, bytes).map_err(|source| TrustError::Write { path, source })?;
+    pub(crate) fn keep_fork_proof(&self, root: &Digest, seq: u64, proof: &[u8]) -> Result<PathBuf, TrustError> {
+        let name = format!("{seq:020}-{}.json", &Digest::sha256(proof).to_string()[..16]);
+        let path = self.of(root).join("forks").join(name);
+        match file::write(&path, proof) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(TrustError::Write { path, source }),
         }
-        Ok(directory)
     }
 
     /// What `init` began for the store at `url`, if it did not finish.
