@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use manifests::chain;
 use manifests::digest::Digest;
 use manifests::document::record::{Body, Record, SegmentRef, Void};
+use manifests::document::rollback::Rollback;
 use manifests::document::root::Root;
 use manifests::refusal::{Class, Refusal};
 
@@ -197,6 +198,42 @@ impl<'a> Chain<'a> {
     pub fn last_snapshot(&self, newest: &Newest) -> Result<Option<Record>, ChainError> {
         let is_snapshot = |record: &Record| matches!(record.body, Body::Snapshot(_));
         self.walk_back(&newest.record).find(|record| record.as_ref().map_or(true, is_snapshot)).transpose()
+    }
+
+    /// The snapshot that counts as the latest: the last one, or the one that a rollback after it names.
+    ///
+    /// # Errors
+    /// What a record on the way back is refused for; [`Class::Type`] for a rollback to what is no snapshot,
+    /// [`Class::Mix`] for one to a record that the chain does not have there.
+    pub fn latest_snapshot(&self, newest: &Newest) -> Result<Option<Record>, ChainError> {
+        for record in self.walk_back(&newest.record) {
+            let record = record?;
+            match &record.body {
+                Body::Snapshot(_) => return Ok(Some(record)),
+                Body::Rollback(rollback) => return self.rolled_back_to(&record, rollback, newest).map(Some),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn rolled_back_to(
+        &self,
+        record: &Record,
+        rollback: &Rollback,
+        newest: &Newest,
+    ) -> Result<Record, ChainError> {
+        let object = format!("record {}", record.header.seq);
+        let target = self.record_under(rollback.target.seq, newest)?;
+        if target.digest != rollback.target.digest {
+            let expected = format!("a rollback to record {}, {}", rollback.target.seq, target.digest);
+            return Err(Refusal::new(Class::Mix, object, expected, rollback.target.digest).into());
+        }
+        if !matches!(target.body, Body::Snapshot(_)) {
+            let found = format!("one to record {}, a {} record", rollback.target.seq, target.body.kind());
+            return Err(Refusal::new(Class::Type, object, "a rollback to a snapshot", found).into());
+        }
+        Ok(target)
     }
 
     /// The valid record before `record`, which lies in slot `seq`.

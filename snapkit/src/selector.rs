@@ -2,10 +2,12 @@
 //!
 //! | text | snapshot |
 //! |---|---|
-//! | `latest`, `latest~2` | the newest, and the one two snapshots before it |
+//! | `latest`, `latest~2` | the newest, or the one that a rollback record names; the one two snapshots before it |
 //! | `#12`, `12` | the record with this sequence number |
 //! | `snap-2026112012-0123abcd` | by name, or by the beginning of a name or digest, at least 4 characters |
 //! | `@2026-11-20T12:00` | the newest that is not after this time; UTC unless an offset is given |
+//!
+//! Whatever is found lies under the newest record: an old snapshot is one on purpose, and not because it was served.
 //!
 //! Layer: parsing is pure; [`Selector::resolve`] reads the chain.
 
@@ -157,8 +159,12 @@ impl Selector {
     }
 
     fn count_back(&self, chain: &Chain<'_>, back: u64) -> Result<Record, SelectError> {
+        let newest = chain.head()?;
+        let Some(latest) = chain.latest_snapshot(&newest)? else {
+            return Err(self.not_found(&Seen::default()));
+        };
         let mut left = back;
-        self.first_back(chain, |_| {
+        self.first_back_from(chain, &latest, |_| {
             let found = left == 0;
             left = left.saturating_sub(1);
             found
@@ -166,10 +172,19 @@ impl Selector {
     }
 
     /// The first snapshot that fits, from the newest backwards.
-    fn first_back(&self, chain: &Chain<'_>, mut fits: impl FnMut(&Record) -> bool) -> Result<Record, SelectError> {
+    fn first_back(&self, chain: &Chain<'_>, fits: impl FnMut(&Record) -> bool) -> Result<Record, SelectError> {
         let newest = chain.head()?;
+        self.first_back_from(chain, &newest.record, fits)
+    }
+
+    fn first_back_from(
+        &self,
+        chain: &Chain<'_>,
+        from: &Record,
+        mut fits: impl FnMut(&Record) -> bool,
+    ) -> Result<Record, SelectError> {
         let mut seen = Seen::default();
-        for record in chain.walk_back(&newest.record) {
+        for record in chain.walk_back(from) {
             let record = record?;
             if !is_snapshot(&record) {
                 continue;
@@ -183,8 +198,8 @@ impl Selector {
     }
 
     fn by_number(&self, chain: &Chain<'_>, seq: u64) -> Result<Record, SelectError> {
-        // The record's own signature proves it, so that a damaged head does not hide an older snapshot.
-        let record = match chain.record(seq) {
+        let newest = chain.head()?;
+        let record = match chain.record_under(seq, &newest) {
             Ok(record) => record,
             Err(error) if is_absent(&error) => {
                 let digits = seq.to_string();
