@@ -9,7 +9,7 @@ use crate::document::fork::{self, Fork};
 use crate::document::genesis::{self, Cutter, Genesis, Protection};
 use crate::document::image::ImagePin;
 use crate::document::receipt::{
-    Counts, Digests, Host, LeftOut, Receipt, RecordName, RestoredTree, State, Tool, Transfer,
+    Counts, Digests, HeadName, Host, LeftOut, Receipt, RecordName, RestoredTree, State, Tool, Transfer,
 };
 use crate::document::record::{self, Body, Header, Nonce, Pointer, Record, Void, Writer};
 use crate::document::root::{self, Root, RootDocument};
@@ -197,6 +197,7 @@ pub(crate) fn receipt() -> Receipt {
         chain: head.chain,
         root: pin(),
         record: RecordName { seq: 1, epoch: 0, digest, name: format!("snap-2026112012-{}", &digest.to_string()[..8]) },
+        head: HeadName { seq: 4, epoch: 0, digest: name("head"), time: at("2026-11-20T12:50:00Z") },
         exact: true,
         selection: None,
         changes: None,

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::chain;
 use manifests::digest::Digest;
+use manifests::document::receipt::HeadName;
 use manifests::document::record::{Body, Record, SegmentRef, Void};
 use manifests::document::rollback::Rollback;
 use manifests::document::root::Root;
@@ -60,6 +61,8 @@ pub struct Chain<'a> {
     now: Timestamp,
     /// What the last look-up of the head saw beyond it.
     looked: Mutex<Option<Looked>>,
+    /// The newest record that was accepted in this run.
+    accepted: Mutex<Option<HeadName>>,
     /// The forks that the record with this digest descends from.
     lineage: Mutex<Option<(Digest, Arc<Lineage>)>>,
 }
@@ -89,6 +92,7 @@ impl<'a> Chain<'a> {
             id: pin.root,
             now,
             looked: Mutex::default(),
+            accepted: Mutex::default(),
             lineage: Mutex::default(),
         };
         chain.id = match trust.mark(&pin.root)? {
@@ -217,12 +221,7 @@ impl<'a> Chain<'a> {
         Ok(None)
     }
 
-    fn rolled_back_to(
-        &self,
-        record: &Record,
-        rollback: &Rollback,
-        newest: &Newest,
-    ) -> Result<Record, ChainError> {
+    fn rolled_back_to(&self, record: &Record, rollback: &Rollback, newest: &Newest) -> Result<Record, ChainError> {
         let object = format!("record {}", record.header.seq);
         let target = self.record_under(rollback.target.seq, newest)?;
         if target.digest != rollback.target.digest {

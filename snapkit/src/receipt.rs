@@ -12,8 +12,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use manifests::digest::Digest;
 use manifests::document::receipt::{
-    Authority, Change, Counts, Digests, Host, INCLUDE_CAP, LeftOut, PATH_CAP, PAYLOAD_TYPE, RECEIPT_CAP, Receipt,
-    RecordName, RestoredTree, State, Tool, Transfer, VerifiedReceipt, machine_digest,
+    Authority, Change, Counts, Digests, HeadName, Host, INCLUDE_CAP, LeftOut, PATH_CAP, PAYLOAD_TYPE, RECEIPT_CAP,
+    Receipt, RecordName, RestoredTree, State, Tool, Transfer, VerifiedReceipt, machine_digest,
 };
 use manifests::document::record::{Body, Record};
 use manifests::document::snapshot::Snapshot;
@@ -84,6 +84,8 @@ pub struct Facts<'a> {
     pub root: Digest,
     /// The verified record of the snapshot.
     pub record: &'a Record,
+    /// The newest record, under which it lies.
+    pub head: &'a HeadName,
     /// What was planned, and proved to be there.
     pub plan: &'a Plan,
     /// What was asked for.
@@ -274,6 +276,7 @@ fn receipt(draft: &Draft, facts: &Facts<'_>) -> Receipt {
             digest: facts.record.digest,
             name: record_name(facts.record).unwrap_or_default(),
         },
+        head: facts.head.clone(),
         exact: plan.exact && facts.extra == 0,
         selection: selection_of(facts.selection),
         changes: changes_of(plan, facts.extra),

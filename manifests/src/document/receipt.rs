@@ -71,6 +71,8 @@ pub struct Receipt {
     pub root: Digest,
     /// The snapshot that was restored.
     pub record: RecordName,
+    /// The newest record when the restore began, under which that one was shown to lie.
+    pub head: HeadName,
     /// Whether all of it was restored as it was captured.
     pub exact: bool,
     /// What was asked for, unless it was everything.
@@ -126,6 +128,21 @@ pub struct RecordName {
     pub digest: Digest,
     /// Its name for people.
     pub name: String,
+}
+
+/// The newest record of a chain at some time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadName {
+    /// The number of its slot.
+    pub seq: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// SHA-256 of its payload.
+    pub digest: Digest,
+    /// When it was made.
+    #[serde(with = "time")]
+    pub time: Timestamp,
 }
 
 /// What was chosen of a snapshot.

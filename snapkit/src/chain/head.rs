@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
+use manifests::document::receipt::HeadName;
 use manifests::document::record::{RECORD_CAP, Record, VOIDS_CAP, Void};
 use manifests::refusal::{Class, Refusal};
 
@@ -47,6 +48,11 @@ impl Chain<'_> {
         self.find_head().map_err(|error| self.blame(error))
     }
 
+    /// The newest record that [`Chain::head`] gave in this run.
+    pub fn accepted(&self) -> Option<HeadName> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn find_head(&self) -> Result<Newest, ChainError> {
         let mark = self.trust.mark(&self.pin.root)?;
         let (newest, voids) = match mark {
@@ -64,6 +70,8 @@ impl Chain<'_> {
             self.check_minimum(min, &newest)?;
         }
         self.accept(&newest)?;
+        let Head { seq, epoch, digest, time, .. } = newest.head;
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(HeadName { seq, epoch, digest, time });
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Looked { newest: newest.head.digest, voids });
         Ok(newest)

@@ -12,6 +12,7 @@ mod digest;
 mod doctor;
 mod explain;
 mod find;
+mod fork_proof;
 mod init;
 mod key;
 mod log;
@@ -21,6 +22,7 @@ mod opened;
 mod receipt;
 mod receipt_options;
 mod restore;
+mod rollback;
 mod session;
 mod show;
 mod signer_options;
@@ -87,6 +89,7 @@ enum Command {
     Snapshot(snapshot::SnapshotArgs),
     Restore(restore::RestoreArgs),
     Receipt(receipt::ReceiptArgs),
+    Rollback(rollback::RollbackArgs),
     Verify(verify::VerifyArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -120,6 +123,7 @@ impl Command {
             Self::Snapshot(args) => snapshot::run(args, session),
             Self::Restore(args) => restore::run(args, session),
             Self::Receipt(args) => receipt::run(args, session),
+            Self::Rollback(args) => rollback::run(args, session),
             Self::Verify(args) => verify::run(args, session),
             Self::Ls(args) => ls::run(args, session),
             Self::Cat(args) => cat::run(args, session),

@@ -110,6 +110,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
     let opened = Opened::new(session)?;
     let chain = opened.chain()?;
     let record = choose(args, &chain)?;
+    let head = chain.accepted().unwrap_or_else(|| unreachable!("choosing a snapshot asks for the newest record"));
     let (name, snapshot) = snapshot_of(&record)?;
     let trees: Vec<&str> = snapshot.private.trees.iter().map(|tree| tree.name.as_str()).collect();
     let selection = selection(args, &trees)?;
@@ -140,8 +141,10 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         let key = key.exists().then(|| keyfile::read_secret(&key)).transpose()?.map(Arc::new);
         let (root, proof) = (opened.pin.root, options.proof);
         let write = |file: &Path, plan: &Plan, targets: &[(&str, PathBuf)], restored: &Restored| {
-            let (record, selection, started, finished) = (&record, &selection, began, Timestamp::now());
-            let facts = Facts { root, record, plan, selection, targets, extra: 0, proof, restored, started, finished };
+            let (record, head, selection) = (&record, &head, &selection);
+            let (started, finished) = (began, Timestamp::now());
+            let facts =
+                Facts { root, record, head, plan, selection, targets, extra: 0, proof, restored, started, finished };
             key.as_ref().map_or(Ok(()), |key| receipt::write(file, key.clone(), &facts))
         };
         let wanted = Wanted {
@@ -204,9 +207,10 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
     if let (Some(draft), Some(restored)) = (draft, &outcome.restored) {
         let targets: Vec<(&str, PathBuf)> = targets(&layout).collect();
         let (root, proof, finished) = (opened.pin.root, options.proof, Timestamp::now());
-        let (record, plan, selection, targets) = (&record, &plan, &selection, &targets);
+        let (record, head, plan, selection, targets) = (&record, &head, &plan, &selection, &targets);
         let extra = if args.delete { 0 } else { outcome.changed.iter().map(|changed| changed.extra).sum() };
-        let facts = Facts { root, record, plan, selection, targets, extra, proof, restored, started: began, finished };
+        let facts =
+            Facts { root, record, head, plan, selection, targets, extra, proof, restored, started: began, finished };
         draft.write(&facts).map_err(ReceiptOptions::not_written)?;
     }
     let expected = plan.expected();

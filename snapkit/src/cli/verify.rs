@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use manifests::digest::Digest;
 use manifests::document::record::Body;
 use manifests::document::snapshot::Snapshot;
 use manifests::refusal::Class;
@@ -21,6 +22,7 @@ use snapkit::verify::{Depth, Inventory, check_data, take_inventory};
 
 use super::exit_code::{CliError, Exit};
 use super::explain;
+use super::fork_proof;
 use super::opened::Opened;
 use super::output::{Bytes, Report, Took};
 use super::session::Session;
@@ -45,6 +47,25 @@ pub(super) struct VerifyArgs {
     /// Print commands that check the newest record with openssl and coreutils, and do nothing else
     #[arg(long)]
     explain: bool,
+    /// Check a proof that a chain was split, and do nothing else; no store is needed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["snapshot", "data", "sample", "heal", "explain"])]
+    fork_proof: Option<PathBuf>,
+    /// The root that the proof must begin with; default: a root that is trusted here
+    #[arg(long, value_name = "sha256:DIGEST", requires = "fork_proof")]
+    root: Option<RootPin>,
+}
+
+/// The digest of a first root, as bootstrap strings have it.
+#[derive(Debug, Clone, Copy)]
+struct RootPin(Digest);
+
+impl FromStr for RootPin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digest = text.strip_prefix("sha256:").unwrap_or(text).parse();
+        digest.map(Self).map_err(|_| format!("{text:?} is not sha256: and 64 hex digits"))
+    }
 }
 
 /// A share of the packs, 0 to 1.
@@ -67,6 +88,8 @@ struct Verified {
     records: u64,
     snapshots: u64,
     void_slots: u64,
+    forks: u64,
+    left_behind_slots: u64,
     packs: u64,
     pack_bytes: u64,
     unneeded_packs: u64,
@@ -106,6 +129,9 @@ impl Report for Verified {
         }
         let Self { records, snapshots, void_slots, packs, segments, .. } = self;
         writeln!(out, "{records} records, {snapshots} snapshots, {void_slots} void slots; newest {}", self.head)?;
+        if self.forks > 0 {
+            writeln!(out, "{} forks of the owner, which left {} slots behind", self.forks, self.left_behind_slots)?;
+        }
         writeln!(out, "{packs} packs of {}, {segments} segments", Bytes(self.pack_bytes))?;
         if self.unneeded_packs > 0 {
             writeln!(out, "{} packs that no snapshot needs: runs that were interrupted", self.unneeded_packs)?;
@@ -118,6 +144,9 @@ impl Report for Verified {
 
 pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let started = Instant::now();
+    if let Some(file) = &args.fork_proof {
+        return fork_proof::run(file, args.root.map(|RootPin(digest)| digest), session);
+    }
     let opened = Opened::new(session)?;
     let chain = opened.chain()?;
     let newest = chain.head()?;
@@ -200,6 +229,8 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         records: walk.records,
         snapshots: walk.snapshots,
         void_slots: walk.voids,
+        forks: walk.forks,
+        left_behind_slots: walk.left_behind,
         packs: report.packs,
         pack_bytes: report.pack_bytes,
         unneeded_packs: report.unneeded_packs,

@@ -15,6 +15,9 @@ pub(super) fn check(statement: &Statement, object: &str) -> Result<(), Refusal> 
     let [subject] = &statement.subject[..] else {
         return inconsistent("one subject", &statement.subject.len().to_string());
     };
+    if (receipt.head.epoch, receipt.head.seq) < (receipt.record.epoch, receipt.record.seq) {
+        return inconsistent("a head that is not before the record", "an earlier one");
+    }
     if (&subject.name, subject.digest.sha256) != (&receipt.record.name, receipt.record.digest) {
         return inconsistent("the subject to be the record", "another one");
     }
