@@ -8,6 +8,9 @@ mod secret;
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePublicKey, EncodePublicKey, PublicKeyBytes};
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -162,6 +165,20 @@ impl fmt::Debug for PublicKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "PublicKey({})", self.to_hex())
     }
+}
+
+/// The signature in what an external signer printed: its 64 bytes, or these in base64 with or without padding, in
+/// either alphabet, with white space around.
+///
+/// Nothing is believed about it: whoever asked checks that it verifies.
+pub fn signature_in(printed: &[u8]) -> Option<[u8; 64]> {
+    if let Ok(raw) = printed.try_into() {
+        return Some(raw);
+    }
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let engine = GeneralPurpose::new(&base64::alphabet::STANDARD, lenient);
+    let text = std::str::from_utf8(printed.trim_ascii()).ok()?;
+    engine.decode(text.replace('-', "+").replace('_', "/")).ok()?.try_into().ok()
 }
 
 /// Refuses a secret key file that others may read; `mode` is what `stat` says.

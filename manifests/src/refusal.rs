@@ -153,6 +153,8 @@ classes! {
         "look for the newer state, or have the owner sign a fork";
     Manifest = 56, "E_MANIFEST", "A pins or manifest document breaks a rule for it.",
         "do not use this document; ask whoever signed it";
+    Signer = 57, "E_SIGNER", "An external signer gave no signature, or one that does not fit.",
+        "run the signer's command by hand and look at what it prints";
     Origin = 60, "E_ORIGIN", "The document belongs to another chain.",
         "check that the store is the one you pinned";
     Mix = 61, "E_MIX", "The record does not follow the record before it.",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use manifests::document::record::Body;
 use manifests::keys::Signer;
+use manifests::refusal::{Class, Refusal};
 
 use crate::cancel::Cancel;
 use crate::chain::{Chain, ChainError, Commit, Committed};
@@ -78,6 +79,7 @@ pub fn back_up(
     let mut newer = 0;
     for _ in 0..ATTEMPTS {
         let newest = chain.head()?;
+        check_range(chain, newest.head.seq + 1, signer)?;
         let snapshot = match chain.last_snapshot(&newest)?.map(|record| record.body) {
             Some(Body::Snapshot(snapshot)) => Some(*snapshot),
             _ => None,
@@ -95,6 +97,17 @@ pub fn back_up(
         }
     }
     Err(BackupError::Lost { newer })
+}
+
+/// Refuses a writer key that was retired, or is not valid yet, before anything is read or stored.
+fn check_range(chain: &Chain<'_>, seq: u64, signer: &dyn Signer) -> Result<(), ChainError> {
+    let key = signer.public();
+    if chain.root().writer_may_sign(&key, seq) || !chain.root().signers("writer").allowed.contains(&key) {
+        return Ok(());
+    }
+    let expected = format!("a writer key that is valid at sequence number {seq}");
+    let refusal = Refusal::new(Class::Revoked, format!("key {}", key.id()), expected, "one outside of its range");
+    Err(refusal.with_hint("sign with another key, or have the owner add this one again: `snapkit root add-key`").into())
 }
 
 /// The record is in the chain: local files follow.

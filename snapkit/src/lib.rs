@@ -24,6 +24,7 @@ pub mod restore;
 pub mod scan;
 pub mod segment;
 pub mod selector;
+pub mod signer;
 pub mod snapshot;
 pub mod sorter;
 pub mod store;

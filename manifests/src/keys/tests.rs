@@ -98,3 +98,19 @@ fn a_key_file_that_others_may_read_is_refused() {
         assert_eq!(class(check_mode(mode)), Some(Class::KeyFile), "{mode:o}");
     }
 }
+
+#[test]
+fn a_signature_is_found_raw_and_in_base64() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+
+    let signature: [u8; 64] = std::array::from_fn(|at| 255 - at as u8);
+    assert_eq!(signature_in(&signature), Some(signature));
+    for text in [STANDARD.encode(signature), STANDARD_NO_PAD.encode(signature), URL_SAFE.encode(signature)] {
+        assert_eq!(signature_in(text.as_bytes()), Some(signature), "{text}");
+        assert_eq!(signature_in(format!(" {text}\r\n").as_bytes()), Some(signature), "{text}");
+    }
+    for no in [&b""[..], b"\n", &signature[1..], &[0; 65], b"AAAA", &[0xff; 88]] {
+        assert_eq!(signature_in(no), None, "{no:?}");
+    }
+}

@@ -23,6 +23,7 @@ mod receipt_options;
 mod restore;
 mod session;
 mod show;
+mod signer_options;
 mod snapshot;
 mod store;
 mod tour;

@@ -18,6 +18,7 @@ use super::exit_code::{CliError, Exit};
 use super::opened::Opened;
 use super::output::{Bytes, Report, Took};
 use super::session::Session;
+use super::signer_options::SignerOptions;
 
 /// Take a snapshot of directories
 ///
@@ -46,6 +47,8 @@ pub(super) struct SnapshotArgs {
     /// Name of this node in the record; default: the host name
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    #[command(flatten)]
+    signer: SignerOptions,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,11 +99,12 @@ pub(super) fn run(args: &SnapshotArgs, session: &mut Session<'_>) -> Result<Exit
     let sources = sources(&args.directories)?;
     let options = options(args, session)?;
     let opened = Opened::new(session)?;
-    let signer = opened.trust.read_node_key(&opened.pin.root)?;
     let node = args.node.clone().unwrap_or_else(host_name);
     let chain = opened.chain()?;
+    // Before the first file is read: a key that may not write would otherwise be noticed after everything was stored.
+    let signer = args.signer.for_role("writer", chain.root(), &opened.trust, &opened.pin.root, &session.cancel)?;
     let (progress, reporter) = session.show_progress();
-    let backup = back_up(&chain, &sources, &options, opened.cache(), &signer, &node, &session.cancel, &progress)?;
+    let backup = back_up(&chain, &sources, &options, opened.cache(), &*signer, &node, &session.cancel, &progress)?;
     drop(reporter);
     for warning in backup.outcome.warnings.iter().chain(&backup.committed.warnings) {
         session.out.warn(format_args!("{warning}"));
