@@ -183,7 +183,11 @@ pub(super) fn other_kinds() -> Vec<Case> {
             "a fork that keeps a record which is not there",
             fork_of(
                 &replaced(
-                    &replaced(&payload, &format!(r#""previous":"{}""#, head.digest), &format!(r#""previous":"{other}""#)),
+                    &replaced(
+                        &payload,
+                        &format!(r#""previous":"{}""#, head.digest),
+                        &format!(r#""previous":"{other}""#),
+                    ),
                     &format!(r#""keep":{{"seq":0,"digest":"{}"}}"#, head.digest),
                     &format!(r#""keep":{{"seq":0,"digest":"{other}"}}"#),
                 ),

@@ -96,7 +96,9 @@ impl Chain<'_> {
         loop {
             let made = self.make(base, &voids, body, segments.clone(), signer, node, now)?;
             match self.create_slot(&made)? {
-                Slot::Ours => return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done))),
+                Slot::Ours => {
+                    return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done)));
+                }
                 Slot::Taken(bytes) => match chain::is_void(&bytes, &self.id, made.head.seq, &self.root)? {
                     None => return Ok(Commit::Lost { newer: made.head.seq }),
                     // Bytes that are no record took the number; the next one is as good.

@@ -35,11 +35,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// Tiles are left as they are then; the next writer makes up for it.
-    pub(super) fn write_tiles(
-        &self,
-        base: &Head,
-        added: impl Iterator<Item = Digest>,
-    ) -> Result<usize, ChainError> {
+    pub(super) fn write_tiles(&self, base: &Head, added: impl Iterator<Item = Digest>) -> Result<usize, ChainError> {
         let Start { mut edge, lost, written } = self.edge_of(base)?;
         let mut tiles = lost;
         for data in added {
