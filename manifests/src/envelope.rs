@@ -165,6 +165,24 @@ impl Envelope {
         })
     }
 
+    /// Those of `keys` that signed it, for showing what is still missing; it decides nothing.
+    pub(crate) fn signed_by(&self, keys: &[PublicKey]) -> Vec<PublicKey> {
+        let message = pae(&self.payload_type, &self.payload);
+        let signed = |key: &&PublicKey| {
+            let mut own = self.signatures.iter().filter(|signature| signature.keyid == key.id().to_string());
+            own.any(|signature| {
+                let bytes = decode_base64(&signature.sig).and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
+                bytes.is_some_and(|bytes| key.verifies(&message, &bytes))
+            })
+        };
+        keys.iter().filter(signed).copied().collect()
+    }
+
+    /// The payload as it is. Only for a document that nobody has to have signed yet.
+    pub(crate) fn unsigned_payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Accepts the payload because its digest is the one known from elsewhere.
     pub(crate) fn pinned(&self, pin: &Digest) -> Result<Verified, Digest> {
         let digest = Digest::sha256(&self.payload);
@@ -219,6 +237,37 @@ pub fn sign(payload_type: &str, payload: &[u8], signers: &[&dyn Signer]) -> Resu
         return Err(Refusal::new(Class::TooMany, payload_type, expected, signatures.len()));
     }
     let wire = Wire { payload: STANDARD.encode(payload), payload_type: payload_type.to_owned(), signatures };
+    Ok(serde_json::to_vec(&wire).expect("strings always encode"))
+}
+
+/// The bytes that a signature in this envelope is over, for somebody who is about to add one.
+///
+/// # Errors
+/// What is no such envelope.
+pub fn message_of(bytes: &[u8], cap: usize, object: &str) -> Result<Vec<u8>, Refusal> {
+    let (payload_type, payload) = unverified(bytes, cap, object)?;
+    Ok(pae(&payload_type, &payload))
+}
+
+/// Adds signatures to an envelope of at most `cap` bytes, over the bytes that are in it; those that are there stay,
+/// except earlier ones by the same keys.
+///
+/// # Errors
+/// What is no such envelope; what a signer says; [`Class::TooMany`] for more signatures than a reader accepts.
+pub fn cosign(bytes: &[u8], cap: usize, signers: &[&dyn Signer], object: &str) -> Result<Vec<u8>, Refusal> {
+    let Envelope { payload_type, payload, mut signatures } = Envelope::decode(bytes, cap, object)?;
+    let message = pae(&payload_type, &payload);
+    for signer in signers {
+        let keyid = signer.public().id().to_string();
+        let sig = STANDARD.encode(signer.sign(&message)?);
+        signatures.retain(|signature| signature.keyid != keyid);
+        signatures.push(WireSignature { keyid, sig });
+    }
+    if signatures.len() > SIGNATURES_CAP {
+        let expected = format!("at most {SIGNATURES_CAP} signatures");
+        return Err(Refusal::new(Class::TooMany, object, expected, signatures.len()));
+    }
+    let wire = Wire { payload: STANDARD.encode(&payload), payload_type, signatures };
     Ok(serde_json::to_vec(&wire).expect("strings always encode"))
 }
 

@@ -12,6 +12,7 @@ mod fork;
 pub mod fork_proof;
 mod head;
 mod lineage;
+mod reroot;
 mod slots;
 mod tiles;
 mod walk;
@@ -36,6 +37,7 @@ pub use commit::{Commit, Committed};
 pub use error::ChainError;
 pub use head::Newest;
 pub use lineage::{Branch, Lineage};
+pub use reroot::Voided;
 pub(crate) use slots::key as slot_key;
 pub use walk::{Problem, TilePolicy, Walk};
 
@@ -79,7 +81,30 @@ impl<'a> Chain<'a> {
     /// # Errors
     /// What the roots or genesis are refused for; a store that cannot be asked.
     pub fn open(store: &'a dyn Store, pin: Pin, trust: &'a TrustDir, now: Timestamp) -> Result<Self, ChainError> {
-        let roots = match trust::newest_root(store, &pin.root, trust, now) {
+        Self::under(trust::newest_root(store, &pin.root, trust, now), store, pin, trust, now)
+    }
+
+    /// As [`Chain::open`] under a root that may have expired: for whoever makes the next one.
+    ///
+    /// # Errors
+    /// As [`Chain::open`], except for an expired root.
+    pub fn open_expired(
+        store: &'a dyn Store,
+        pin: Pin,
+        trust: &'a TrustDir,
+        now: Timestamp,
+    ) -> Result<Self, ChainError> {
+        Self::under(trust::newest_root_of_any_age(store, &pin.root, trust), store, pin, trust, now)
+    }
+
+    fn under(
+        roots: Result<trust::Roots, trust::TrustError>,
+        store: &'a dyn Store,
+        pin: Pin,
+        trust: &'a TrustDir,
+        now: Timestamp,
+    ) -> Result<Self, ChainError> {
+        let roots = match roots {
             Err(error) => return Err(newer_format(store, error.into())),
             Ok(roots) => roots,
         };

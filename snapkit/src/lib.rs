@@ -21,6 +21,7 @@ pub mod parallel;
 pub mod progress;
 pub mod receipt;
 pub mod restore;
+pub mod root;
 pub mod scan;
 pub mod segment;
 pub mod selector;

@@ -12,7 +12,7 @@ pub(crate) mod file;
 mod roots;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use manifests::refusal::Refusal;
 
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 
 pub use bootstrap::{Bootstrap, Location, Minimum, NotABootstrap, Pin};
 pub use directory::{Mark, Pending, TrustDir};
-pub use roots::{Roots, claimed_root, known_root, newest_root, pin_for};
+pub use roots::{Roots, claimed_root, known_root, newest_root, newest_root_of_any_age, pin_for};
 
 /// Why trust could not be established. Neither the store nor the trust directory was changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,5 +78,16 @@ impl TrustError {
     }
 }
 
+/// Makes the directory of a key file that is to be written.
+///
+/// # Errors
+/// [`TrustError::Write`].
+pub fn make_key_directory(key: &Path) -> Result<(), TrustError> {
+    let directory = key.parent().unwrap_or(key);
+    file::make_directory(directory).map_err(|source| TrustError::Write { path: directory.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tuf_tests;

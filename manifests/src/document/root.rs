@@ -4,6 +4,9 @@
 //! before it and its own have signed it. Documented in `docs/format/root.md`. Layer: pure.
 //! Source: TUF client workflow, section 5.3 (update the root role).
 
+mod draft;
+mod edit;
+mod lint;
 mod rules;
 
 use jiff::Timestamp;
@@ -16,6 +19,10 @@ use crate::envelope::{self, Envelope, Signers, Verified};
 use crate::json::Tree;
 use crate::keys::{KeyId, PublicKey};
 use crate::refusal::{Class, Refusal};
+
+pub use draft::{Approval, Draft};
+pub use edit::{Change, EditError};
+pub use lint::{Finding, Weight, lint};
 
 /// The payload type.
 pub const PAYLOAD_TYPE: &str = "application/vnd.snapkit.root+json";
@@ -46,6 +53,9 @@ pub struct RootDocument {
     pub roles: Vec<Role>,
     /// For which sequence numbers each writer key is valid, by ascending key and start.
     pub writers: Vec<WriterRange>,
+    /// Records that stay valid although who signed them left its role, by ascending sequence number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<KeptRecord>>,
     /// Features a reader must know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<Vec<String>>,
@@ -99,6 +109,18 @@ pub struct WriterRange {
     pub until_seq: Option<u64>,
 }
 
+/// A record that the owner vouches for in the place of its signers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptRecord {
+    /// Its slot.
+    pub seq: u64,
+    /// Its kind, which the digest does not cover.
+    pub kind: String,
+    /// SHA-256 of its payload.
+    pub sha256: Digest,
+}
+
 impl RootDocument {
     /// The first root of a new chain: the owner's key for `root` and `release`, the node's for the rest.
     pub fn first(owner: &PublicKey, node: &PublicKey, issued: Timestamp, expires: Timestamp) -> RootDocument {
@@ -117,6 +139,7 @@ impl RootDocument {
             keys,
             roles: ROLES.iter().map(role).collect(),
             writers: vec![WriterRange { key: node.id(), from_seq: 0, until_seq: None }],
+            kept: None,
             critical: None,
             ext: Map::new(),
         }
@@ -139,6 +162,8 @@ pub struct Root {
     document: RootDocument,
     digest: Digest,
     keys: Vec<PublicKey>,
+    /// The role root of the first root of this chain of roots, which signed genesis.
+    founders: (Vec<PublicKey>, u32),
 }
 
 impl Root {
@@ -194,10 +219,21 @@ impl Root {
         };
         let verified =
             envelope::verify(bytes, ROOT_CAP, &[PAYLOAD_TYPE], &self.signers("root"), object).map_err(half("old"))?;
-        let next = Root::from_verified(&verified, object)?;
+        let mut next = Root::from_verified(&verified, object)?;
+        next.founders = self.founders.clone();
         next.expect_version(version, object)?;
         envelope::verify(bytes, ROOT_CAP, &[PAYLOAD_TYPE], &next.signers("root"), object).map_err(half("new"))?;
         Ok(next)
+    }
+
+    /// A document as if it followed this root, to learn what it would change. Nobody signed it; nothing may be believed
+    /// because of it.
+    ///
+    /// # Errors
+    /// What breaks a rule of the format.
+    pub fn supposing(&self, document: &RootDocument) -> Result<Root, Refusal> {
+        let supposed = Root::check(&document.payload()?, ROOT_CAP, "the next root")?;
+        Ok(Root { founders: self.founders.clone(), ..supposed })
     }
 
     /// The document, for showing it and as the base of the next version.
@@ -244,6 +280,17 @@ impl Root {
         let found = self.document.roles.iter().find(|listed| listed.name == role);
         let (allowed, threshold) = found.map_or((Vec::new(), 1), |role| (self.resolve(&role.keys), role.threshold));
         Signers { name, known: self.keys.clone(), allowed, threshold }
+    }
+
+    /// Who had the role root in the first root of the chain, and so signed genesis, whoever has it now.
+    pub(crate) fn founders(&self) -> Signers {
+        let (allowed, threshold) = self.founders.clone();
+        Signers { name: "the role root of the first root".into(), known: self.keys.clone(), allowed, threshold }
+    }
+
+    /// The record that the owner vouches for in slot `seq`, if it does.
+    pub(crate) fn kept(&self, seq: u64) -> Option<&KeptRecord> {
+        self.document.kept.iter().flatten().find(|kept| kept.seq == seq)
     }
 
     /// Whether the writer key may sign the record with this sequence number.
@@ -303,9 +350,15 @@ impl Root {
             return refuse("the role root", "none".into());
         }
         rules::check_writers(&document, object)?;
-        Ok(Root { document, digest: Digest::sha256(payload), keys })
+        rules::check_kept(&document, object)?;
+        let mut root = Root { document, digest: Digest::sha256(payload), keys, founders: (Vec::new(), 1) };
+        let Signers { allowed, threshold, .. } = root.signers("root");
+        root.founders = (allowed, threshold);
+        Ok(root)
     }
 }
 
+#[cfg(test)]
+mod edit_tests;
 #[cfg(test)]
 mod tests;

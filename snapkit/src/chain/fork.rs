@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::chain::{self, Head};
 use manifests::document::fork::{self, Fork};
-use manifests::document::record::{Body, Pointer, Writer, payload};
+use manifests::document::record::{Body, Pointer, Record, Writer, payload};
 use manifests::envelope;
 use manifests::keys::{KeyId, Signer};
 use manifests::refusal::{Class, Refusal};
@@ -96,6 +96,24 @@ impl Chain<'_> {
             .with_hint("make and sign the fork anew")
             .into()),
         }
+    }
+
+    /// The records after slot `seq` that are valid by themselves: what a fork would leave behind. Reads every slot.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`] when a slot cannot be read.
+    pub fn valid_after(&self, seq: u64) -> Result<Vec<Record>, ChainError> {
+        let last = self.slots_from(seq + 1)?.row_end.unwrap_or(seq);
+        let (mut valid, mut at) = (Vec::new(), seq + 1);
+        while at <= last {
+            let end = self.batch_end(at, last);
+            for (slot, bytes) in self.read_slots(at, end)? {
+                let record = bytes.and_then(|bytes| chain::trusted(&bytes, &self.id, slot, &self.root).ok());
+                valid.extend(record.map(|(record, _)| record));
+            }
+            at = end + 1;
+        }
+        Ok(valid)
     }
 
     /// The slot behind all others, and an epoch above all that were seen.

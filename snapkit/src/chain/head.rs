@@ -100,12 +100,12 @@ impl Chain<'_> {
 
     /// The newest record of a store without the marked one, if its owner forked the chain; else `error` stands.
     fn head_of_fork(&self, mark: &Mark, error: ChainError) -> Result<(Newest, Vec<Void>), ChainError> {
-        let class = error.refusal().map(Refusal::class);
-        if !matches!(class, Some(Class::Rollback | Class::Fork)) {
+        // Also a record that counts no longer, because its key was retired before the chain was forked.
+        if error.refusal().is_none_or(|refusal| refusal.class() == Class::Newer) {
             return Err(error);
         }
-        let base = self.hinted()?;
-        let Beyond { newest, voids } = self.newest_beyond(&base.head)?;
+        let Ok(base) = self.hinted() else { return Err(error) };
+        let Ok(Beyond { newest, voids }) = self.newest_beyond(&base.head) else { return Err(error) };
         let newest = newest.map_or(base, |newest| *newest);
         if newest.head.epoch <= mark.epoch {
             return Err(error);

@@ -10,6 +10,7 @@ use snapkit::keyfile::{self, Key, KeyFileError, Readable};
 
 use super::exit_code::{CliError, Exit};
 use super::output::Report;
+use super::root::{self, EnrollArgs};
 use super::session::Session;
 
 /// Make, show and convert signing keys
@@ -38,6 +39,7 @@ enum KeyCommand {
         /// File to create, as PKCS#8 PEM with mode 0600
         file: PathBuf,
     },
+    Enroll(EnrollArgs),
     /// Print a key in the form another tool reads
     Export {
         /// A secret or public key file
@@ -108,6 +110,7 @@ pub(super) fn run(args: &KeyArgs, session: &mut Session<'_>) -> Result<Exit, Cli
             }
             session.out.report(&KeysShown { keys })?;
         }
+        KeyCommand::Enroll(args) => return root::enroll(args, session),
         KeyCommand::Export { file, public, ssh, out } => {
             let key = match keyfile::read(file)? {
                 Key::Secret(secret) if *public => Key::Public(secret.public()),

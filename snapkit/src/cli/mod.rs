@@ -23,6 +23,7 @@ mod receipt;
 mod receipt_options;
 mod restore;
 mod rollback;
+mod root;
 mod session;
 mod show;
 mod signer_options;
@@ -83,6 +84,7 @@ struct GlobalArgs {
 enum Command {
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
+    Root(root::RootArgs),
     Log(log::LogArgs),
     Show(show::ShowArgs),
     Tour(tour::TourArgs),
@@ -117,6 +119,7 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, session),
             Self::Trust(args) => trust::run(args, session),
+            Self::Root(args) => root::run(args, session),
             Self::Log(args) => log::run(args, session),
             Self::Show(args) => show::run(args, session),
             Self::Tour(args) => tour::run(args, session),

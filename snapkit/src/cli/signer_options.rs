@@ -55,6 +55,27 @@ impl SignerOptions {
         Ok(signer)
     }
 
+    /// The signer of a message by any of `candidates`; a program whose key was not named signs at once, and who it was
+    /// is found by trying. Nothing if no signer was named.
+    pub(super) fn for_message(
+        &self,
+        candidates: &[PublicKey],
+        message: &[u8],
+        cancel: &Cancel,
+    ) -> Result<Option<Box<dyn Signer>>, CliError> {
+        if let Some(key) = self.key_in_hand()? {
+            return Ok(Some(Box::new(key)));
+        }
+        let Some(SignerName::Command(command)) = &self.signer else {
+            return Ok(None);
+        };
+        let signer = match &self.signer_key {
+            Some(file) => CommandSigner::new(command, keyfile::read(file)?.public(), cancel.clone()),
+            None => CommandSigner::identified(command, candidates, message, cancel.clone())?,
+        };
+        Ok(Some(Box::new(signer)))
+    }
+
     /// The secret key that was named, if it was a file or a variable.
     fn key_in_hand(&self) -> Result<Option<SecretKey>, CliError> {
         match &self.signer {

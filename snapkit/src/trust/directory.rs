@@ -146,6 +146,18 @@ impl TrustDir {
         self.read_root(root, 1)?.ok_or_else(missing)
     }
 
+    /// The roots that were verified here, from the first on, as far as they are kept without a gap.
+    ///
+    /// # Errors
+    /// [`TrustError::Read`].
+    pub fn kept_roots(&self, root: &Digest) -> Result<Vec<Vec<u8>>, TrustError> {
+        let mut roots = Vec::new();
+        while let Some(bytes) = self.read_root(root, roots.len() as u64 + 1)? {
+            roots.push(bytes);
+        }
+        Ok(roots)
+    }
+
     /// Keeps a verified root.
     pub(crate) fn keep_root(&self, root: &Digest, version: u64, bytes: &[u8]) -> Result<(), TrustError> {
         let path = self.root_file(root, version);

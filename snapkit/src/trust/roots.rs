@@ -88,6 +88,17 @@ pub struct Roots {
 /// What [`Root::parse_first`] and [`Root::parse_next`] refuse; [`Class::Missing`] without a first root;
 /// [`Class::TooMany`] after 256 steps; [`Class::Stale`] if the newest has expired.
 pub fn newest_root(store: &dyn Store, pin: &Digest, trust: &TrustDir, now: Timestamp) -> Result<Roots, TrustError> {
+    let roots = newest_root_of_any_age(store, pin, trust)?;
+    let latest = trust.mark(pin)?.map_or(now, |mark| mark.time.max(now));
+    roots.root.check_expiry(latest)?;
+    Ok(roots)
+}
+
+/// As [`newest_root`], expired or not: for whoever makes the next one.
+///
+/// # Errors
+/// As [`newest_root`], except [`Class::Stale`].
+pub fn newest_root_of_any_age(store: &dyn Store, pin: &Digest, trust: &TrustDir) -> Result<Roots, TrustError> {
     let (mut root, first) = first_root(store, pin, trust)?;
     let mut steps: u32 = 0;
     loop {
@@ -107,8 +118,6 @@ pub fn newest_root(store: &dyn Store, pin: &Digest, trust: &TrustDir, now: Times
         root = root.parse_next(&bytes)?;
         trust.keep_root(pin, version, &bytes)?;
     }
-    let latest = trust.mark(pin)?.map_or(now, |mark| mark.time.max(now));
-    root.check_expiry(latest)?;
     Ok(Roots { root, first })
 }
 

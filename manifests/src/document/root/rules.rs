@@ -1,6 +1,7 @@
 //! The rules for the parts of a root document: docs/format/root.md, "Payload".
 
 use super::{Key, PAYLOAD_TYPE, ROLES, Role, RootDocument, WriterRange};
+use crate::document::record::{kind_of, payload_type};
 use crate::keys::{PublicKey, excerpt};
 use crate::refusal::{Class, Refusal};
 
@@ -72,4 +73,22 @@ pub(super) fn check_writers(document: &RootDocument, object: &str) -> Result<(),
         Some(key) => refuse("an entry in `writers` for each key of the role writer", format!("none for {key}")),
         None => Ok(()),
     }
+}
+
+pub(super) fn check_kept(document: &RootDocument, object: &str) -> Result<(), Refusal> {
+    let Some(kept) = &document.kept else {
+        return Ok(());
+    };
+    let refuse = |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
+    if kept.is_empty() {
+        return refuse(Class::Json, "no `kept` or one with records", "an empty one".into());
+    }
+    if let Some(record) = kept.iter().find(|record| kind_of(&payload_type(&record.kind)).is_none()) {
+        return refuse(Class::Root, "kinds of records in `kept`", excerpt(&record.kind));
+    }
+    // Slot 0 is genesis, which the first root stands for.
+    if kept[0].seq == 0 || !kept.is_sorted_by(|a, b| a.seq < b.seq) {
+        return refuse(Class::Root, "`kept` by ascending sequence number from 1, each once", "another order".into());
+    }
+    Ok(())
 }
