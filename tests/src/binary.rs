@@ -39,8 +39,14 @@ fn beside_this_test(name: &str) -> PathBuf {
         other => other,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    // What describes this package would make build scripts of dependencies run again, and half of everything with them.
+    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_package)) {
+        build.env_remove(name);
+    }
     // Cargo itself serialises test processes that come here at the same time.
-    let status = Command::new(cargo)
+    let status = build
         .args(["build", "--quiet"])
         .arg(format!("--package={name}"))
         .arg(format!("--bin={name}"))

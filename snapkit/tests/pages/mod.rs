@@ -83,6 +83,9 @@ pub fn expect_commands_exist(program: &str, binary: &str) {
     };
     let lists =
         |text: &str, command: &str| text.lines().any(|line| line.trim_start().split(' ').next() == Some(command));
+    let is_name = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_lowercase()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+    };
     let inner = format!("{program} -- ");
     for page in pages() {
         for command in commands(&fs::read_to_string(&page).unwrap(), program) {
@@ -94,7 +97,7 @@ pub fn expect_commands_exist(program: &str, binary: &str) {
                     let option = option.split('=').next().unwrap();
                     let exists = help(&path).contains(&format!("--{option}"));
                     assert!(exists, "{}: `{command}`: no option --{option}", page.display());
-                } else if let Some(commands) = commands.filter(|_| word.bytes().all(|b| b.is_ascii_lowercase())) {
+                } else if let Some(commands) = commands.filter(|_| is_name(word)) {
                     assert!(lists(&commands, word), "{}: `{command}`: no command {word}", page.display());
                     path.push(word.to_owned());
                 }
