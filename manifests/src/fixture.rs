@@ -207,6 +207,7 @@ pub(crate) fn receipt() -> Receipt {
         state: State { signed: all, found: all },
         trees: body.private.trees.iter().map(tree).collect(),
         proof: "written".into(),
+        break_glass: None,
         started: at("2026-11-20T13:00:00Z"),
         finished: at("2026-11-20T13:00:01.5Z"),
         tool: Tool { name: "snapkit".into(), version: "0.1.0".into(), sha256: name("executable") },

@@ -61,6 +61,7 @@ pub struct Chain<'a> {
     first_root: Option<Bytes>,
     id: Digest,
     now: Timestamp,
+    expired: Option<Refusal>,
     /// What the last look-up of the head saw beyond it.
     looked: Mutex<Option<Looked>>,
     /// The newest record that was accepted in this run.
@@ -82,6 +83,19 @@ impl<'a> Chain<'a> {
     /// What the roots or genesis are refused for; a store that cannot be asked.
     pub fn open(store: &'a dyn Store, pin: Pin, trust: &'a TrustDir, now: Timestamp) -> Result<Self, ChainError> {
         Self::under(trust::newest_root(store, &pin.root, trust, now), store, pin, trust, now)
+    }
+
+    /// As [`Chain::open`], but an expired root is used; [`Chain::expired`] says so. For who was told to, with a reason.
+    ///
+    /// # Errors
+    /// As [`Chain::open`], except for [`Class::Stale`].
+    pub fn open_even_expired(
+        store: &'a dyn Store,
+        pin: Pin,
+        trust: &'a TrustDir,
+        now: Timestamp,
+    ) -> Result<Self, ChainError> {
+        Self::under(trust::newest_root_even_expired(store, &pin.root, trust, now), store, pin, trust, now)
     }
 
     /// As [`Chain::open`] under a root that may have expired: for whoever makes the next one.
@@ -116,6 +130,7 @@ impl<'a> Chain<'a> {
             first_root: roots.first,
             id: pin.root,
             now,
+            expired: roots.expired,
             looked: Mutex::default(),
             accepted: Mutex::default(),
             lineage: Mutex::default(),
@@ -145,6 +160,11 @@ impl<'a> Chain<'a> {
     /// The pin that trust began with.
     pub fn pin(&self) -> &Pin {
         &self.pin
+    }
+
+    /// Why the root would be refused, if it has expired and is used all the same.
+    pub fn expired(&self) -> Option<&Refusal> {
+        self.expired.as_ref()
     }
 
     /// The time that this run judges expiry by.

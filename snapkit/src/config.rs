@@ -33,6 +33,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The store named by flag, environment or file.
     pub store: Option<Setting<String>>,
+    /// Further copies of the store, which reading commands fall back to.
+    pub mirrors: Setting<Vec<String>>,
     /// Options of the store's back end by name, such as `endpoint`.
     pub store_options: BTreeMap<String, Setting<StoreOption>>,
     /// The directory that holds `keys/` and `trust/`.
@@ -123,6 +125,8 @@ pub struct Environment(BTreeMap<String, OsString>);
 pub struct Flags {
     /// `--store`
     pub store: Option<String>,
+    /// `--mirror`
+    pub mirrors: Vec<String>,
     /// `--config`
     pub config: Option<PathBuf>,
 }
@@ -176,6 +180,9 @@ impl Config {
         if let Some(store) = &flags.store {
             config.store = Some(Setting::new(store.clone(), Source::Flag("--store")));
         }
+        if !flags.mirrors.is_empty() {
+            config.mirrors = Setting::new(flags.mirrors.clone(), Source::Flag("--mirror"));
+        }
         config.apply_cloud_environment(environment)?;
         Ok(config)
     }
@@ -184,6 +191,7 @@ impl Config {
         Ok(Self {
             file: None,
             store: None,
+            mirrors: Setting::default_of(Vec::new()),
             store_options: BTreeMap::new(),
             home: environment
                 .xdg("XDG_DATA_HOME", ".local/share")
@@ -243,6 +251,18 @@ impl Config {
     /// The directory of pins and marks.
     pub fn trust_directory(&self) -> PathBuf {
         self.home.value.join("trust")
+    }
+
+    /// The mirrors with how to open each: the store's options where a mirror is of the same kind, else none.
+    pub fn open_mirrors(&self) -> Vec<(String, OpenOptions)> {
+        let scheme = |address: &str| address.split_once("://").map(|(scheme, _)| scheme.to_owned());
+        let of_store = self.store.as_ref().and_then(|store| scheme(&store.value));
+        let options = |mirror: &str| match scheme(mirror) {
+            // Credentials of one place are not shown to another.
+            of_mirror if of_mirror == of_store => self.open_options(),
+            _ => OpenOptions::default(),
+        };
+        self.mirrors.value.iter().map(|mirror| (mirror.clone(), options(mirror))).collect()
     }
 
     /// How to open the store: options of the file as settings, those of the environment as such.

@@ -104,6 +104,10 @@ impl<K: PartialEq + Copy, V: Clone> Kept<K, V> {
         Some(value)
     }
 
+    fn forget(&mut self, key: &K) {
+        self.items.retain(|(k, _)| k != key);
+    }
+
     fn put(&mut self, key: K, value: V) {
         self.items.push_front((key, value));
         self.items.truncate(self.most);
@@ -144,29 +148,52 @@ impl<'a> Fetcher<'a> {
             return Ok(pack);
         }
         let key = info.id.key();
-        let pack = if info.pack_bytes <= WHOLE_PACK_BYTES {
-            let bytes = self.store.get(&key, info.pack_bytes)?;
-            OpenPack { info: *info, table: open_whole(info, &bytes)?, whole: Some(bytes) }
-        } else {
-            let bytes = self.store.get_range(&key, info.table_range())?;
-            OpenPack { info: *info, table: parse_table(info, &bytes)?, whole: None }
+        let is_small = info.pack_bytes <= WHOLE_PACK_BYTES;
+        let pack = loop {
+            let range = if is_small { 0..info.pack_bytes } else { info.table_range() };
+            let bytes = if is_small { self.store.get(&key, range.end)? } else { self.store.get_range(&key, range)? };
+            match if is_small { open_whole(info, &bytes) } else { parse_table(info, &bytes) } {
+                Ok(table) => break OpenPack { info: *info, table, whole: is_small.then_some(bytes) },
+                Err(error) if self.is_copy_to_blame(&key, &error) => {}
+                Err(error) => return Err(error.into()),
+            }
         };
         let pack = Arc::new(pack);
         lock(&self.packs).put(info.id, pack.clone());
         Ok(pack)
     }
 
-    /// The stored bytes of a run of neighbouring frames, not verified yet.
+    /// Whether another copy of a damaged pack will be asked next.
+    fn is_copy_to_blame(&self, key: &str, error: &PackError) -> bool {
+        matches!(error, PackError::Damaged { .. }) && self.store.blame(key, &error.to_string())
+    }
+
+    /// Hands the stored bytes of a run of neighbouring frames to `decode`, which verifies them: those of another copy
+    /// again, as long as it finds damage and there is one.
     ///
     /// # Errors
-    /// [`FetchError::Store`].
-    pub fn stored(&self, pack: &OpenPack, frames: Range<u32>) -> Result<Bytes, FetchError> {
+    /// [`FetchError::Store`], or the last answer of `decode`.
+    pub fn stored<T>(
+        &self,
+        pack: &OpenPack,
+        frames: Range<u32>,
+        mut decode: impl FnMut(&[u8]) -> Result<T, PackError>,
+    ) -> Result<T, FetchError> {
         let rows = &pack.table.rows[frames.start as usize..frames.end as usize];
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Bytes::new()) };
-        let range = first.offset..last.range().end;
-        match &pack.whole {
-            Some(whole) => Ok(whole.slice(range.start as usize..range.end as usize)),
-            None => Ok(self.store.get_range(&pack.info.id.key(), range)?),
+        let range = rows.first().map_or(0, |row| row.offset)..rows.last().map_or(0, |row| row.range().end);
+        let key = pack.info.id.key();
+        let mut stored = match &pack.whole {
+            Some(whole) => whole.slice(range.start as usize..range.end as usize),
+            None => self.store.get_range(&key, range.clone())?,
+        };
+        loop {
+            match decode(&stored) {
+                Err(error) if self.is_copy_to_blame(&key, &error) => {
+                    lock(&self.packs).forget(&pack.info.id);
+                    stored = self.store.get_range(&key, range.clone())?;
+                }
+                decoded => return Ok(decoded?),
+            }
         }
     }
 
@@ -182,9 +209,10 @@ impl<'a> Fetcher<'a> {
             pack: r.pack.id,
             frame,
         })?;
-        let stored = self.stored(&pack, frame..frame + 1)?;
-        let mut raw = Vec::new();
-        FrameDecoder::default().decode(&r.pack.id, frame, row, &stored, &mut raw)?;
+        let raw = self.stored(&pack, frame..frame + 1, |stored| {
+            let mut raw = Vec::new();
+            FrameDecoder::default().decode(&r.pack.id, frame, row, stored, &mut raw).map(|_| raw)
+        })?;
         let raw = Arc::new(raw);
         lock(&self.frames).put((r.pack.id, frame), raw.clone());
         Ok(raw)

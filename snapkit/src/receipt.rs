@@ -12,8 +12,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use manifests::digest::Digest;
 use manifests::document::receipt::{
-    Authority, Change, Counts, Digests, HeadName, Host, INCLUDE_CAP, LeftOut, PATH_CAP, PAYLOAD_TYPE, RECEIPT_CAP,
-    Receipt, RecordName, RestoredTree, State, Tool, Transfer, VerifiedReceipt, machine_digest,
+    Authority, BreakGlass, Change, Counts, Digests, HeadName, Host, INCLUDE_CAP, LeftOut, PATH_CAP, PAYLOAD_TYPE,
+    RECEIPT_CAP, Receipt, RecordName, RestoredTree, State, Tool, Transfer, VerifiedReceipt, machine_digest,
 };
 use manifests::document::record::{Body, Record};
 use manifests::document::snapshot::Snapshot;
@@ -96,6 +96,8 @@ pub struct Facts<'a> {
     pub extra: u64,
     /// Where contents came from in the proof.
     pub proof: Proof,
+    /// What was used although it had expired.
+    pub break_glass: Option<&'a BreakGlass>,
     /// What was done.
     pub restored: &'a Restored,
     /// When the restore began.
@@ -286,6 +288,7 @@ fn receipt(draft: &Draft, facts: &Facts<'_>) -> Receipt {
         state: State { signed, found: digests(plan.expected()) },
         trees: trees_of(snapshot, facts),
         proof: facts.proof.as_str().to_owned(),
+        break_glass: facts.break_glass.cloned(),
         started: facts.started,
         // The clock may have been set back meanwhile.
         finished: facts.finished.max(facts.started),

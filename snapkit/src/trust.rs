@@ -7,6 +7,7 @@
 //! Source: TUF client workflow, section 5.3 (update the root role).
 
 mod bootstrap;
+pub mod clock;
 mod directory;
 pub(crate) mod file;
 mod roots;
@@ -21,7 +22,9 @@ use crate::store::StoreError;
 
 pub use bootstrap::{Bootstrap, Location, Minimum, NotABootstrap, Pin};
 pub use directory::{Mark, Pending, TrustDir};
-pub use roots::{Roots, claimed_root, known_root, newest_root, newest_root_of_any_age, pin_for};
+pub use roots::{
+    Roots, claimed_root, known_root, newest_root, newest_root_even_expired, newest_root_of_any_age, pin_for,
+};
 
 /// Why trust could not be established. Neither the store nor the trust directory was changed.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,11 @@ mod scripted;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use scripted::{Reply, Scripted};
+use snapkit::store::mirrored::{Fault, Notice, open_mirrored};
 use snapkit::store::probe::probe;
 use snapkit::store::{Ability, OpenOptions, Pace, Store, StoreError, open};
 
@@ -172,6 +173,45 @@ fn failures_are_repeated_and_slowness_is_bounded() {
     let store = open(&server.url(), &hasty).unwrap();
     assert!(matches!(store.get("one", 1000), Err(StoreError::Slow { .. })));
     assert!(started.elapsed() < Duration::from_secs(6));
+}
+
+/// A body that keeps the least rate, and never comes to its end.
+fn just_fast_enough() -> Scripted {
+    let head = Reply::head(200, &[("Content-Length", "1000000")]);
+    let reply = (0..2000).fold(Reply::raw(&head), |reply, _| reply.then(Duration::from_millis(5), &[b'x'; 100]));
+    Scripted::start(move |_, _| reply.clone())
+}
+
+#[test]
+fn a_document_has_an_end_that_no_dripping_moves() {
+    let server = just_fast_enough();
+    let pace = Pace { document: Duration::from_millis(300), ..options().pace };
+    let store = open(&server.url(), &OpenOptions { pace, ..options() }).unwrap();
+    let started = Instant::now();
+    let slow = store.get("chain/00000000000000000000.json", 1 << 20).unwrap_err();
+    assert!(matches!(slow, StoreError::Slow { moved_bytes: 1.., .. }), "{slow:?}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(server.requests().len(), 1, "what ended for good is not asked again");
+}
+
+#[test]
+fn a_mirror_serves_while_the_store_drips() {
+    let (server, directory) = (just_fast_enough(), tempfile::tempdir().unwrap());
+    fs::write(directory.path().join("checkpoint"), "here").unwrap();
+    let pace = Pace { document: Duration::from_millis(300), ..options().pace };
+    let options = OpenOptions { pace, ..options() };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = {
+        let told = Arc::clone(&told);
+        Arc::new(move |notice: &Notice| told.lock().unwrap().push(notice.fault))
+    };
+    let mirrors = [(directory.path().to_str().unwrap().to_owned(), options.clone())];
+    let store = open_mirrored(&server.url(), &options, &mirrors, listener).unwrap();
+    for _ in 0..3 {
+        assert_eq!(store.get("checkpoint", 1 << 20).unwrap().as_ref(), b"here");
+    }
+    assert_eq!(*told.lock().unwrap(), [Fault::Unavailable]);
+    assert_eq!(server.requests().len(), 1, "a copy that failed rests");
 }
 
 #[test]

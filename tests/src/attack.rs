@@ -9,10 +9,11 @@
 
 mod content;
 mod forge;
+pub mod generate;
 mod prebuilt;
 mod victim;
 
 pub use content::{Content, forged_frame};
 pub use forge::{Forge, resigned, widened};
-pub use prebuilt::Prebuilt;
+pub use prebuilt::{Prebuilt, Refuses};
 pub use victim::{Everything, Victim};

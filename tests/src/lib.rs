@@ -10,6 +10,7 @@
 pub mod attack;
 pub mod binary;
 pub mod browser;
+pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod every_kind;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub struct Run {
     pub stdout: Vec<u8>,
     /// Standard error as text.
     pub stderr: String,
+    /// Bytes that the process read from files and sockets, where that was measured.
+    pub read_bytes: Option<u64>,
     command: String,
 }
 
@@ -153,6 +156,28 @@ impl Run {
         Self::from_output(format!("{command:?}"), output)
     }
 
+    /// As [`Run::of`], counting the bytes that the process reads, which the system tells of one that ended.
+    pub fn measured(mut command: Command) -> Self {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+        let shown = format!("{command:?}");
+        // A pipe that nobody empties meanwhile would stop a process that has much to say.
+        let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+        let mut child = command.spawn().expect("the binary starts");
+        let pid = Pid::from_child(&child);
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).and_then(|bytes| bytes.parse().ok());
+        let status = child.wait().unwrap();
+        let mut texts = [Vec::new(), Vec::new()];
+        for (file, text) in [&mut stdout, &mut stderr].into_iter().zip(&mut texts) {
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.read_to_end(text).unwrap();
+        }
+        let [stdout, stderr] = texts;
+        Self { read_bytes: read, ..Self::from_output(shown, Output { status, stdout, stderr }) }
+    }
+
     /// Takes the output of a command that ended.
     pub fn from_output(command: String, output: Output) -> Self {
         let status = output.status;
@@ -160,6 +185,7 @@ impl Run {
             code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            read_bytes: None,
             command,
         }
     }

@@ -93,6 +93,9 @@ pub struct Receipt {
     pub trees: Vec<RestoredTree>,
     /// Where contents came from when the result was read back: one of [`PROOFS`].
     pub proof: String,
+    /// What was used although it had expired, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
     /// When the restore began.
     #[serde(with = "time")]
     pub started: Timestamp,
@@ -112,6 +115,33 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub ext: Map<String, Value>,
 }
+
+/// Going on although something was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlass {
+    /// Why, in the words of whoever decided it.
+    pub reason: String,
+    /// What was used all the same, by ascending class and object.
+    pub lifted: Vec<Lifted>,
+}
+
+/// One refusal that was lifted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifted {
+    /// One of [`LIFTABLE`].
+    pub class: String,
+    /// What had been refused.
+    pub object: String,
+}
+
+/// The classes that can be lifted.
+pub const LIFTABLE: &[&str] = &["E_STALE"];
+/// The longest reason in bytes.
+pub const REASON_CAP: usize = 1024;
+/// The most refusals that are lifted at once.
+pub const LIFTED_CAP: usize = 16;
 
 /// The kinds of proof there are.
 pub const PROOFS: &[&str] = &["written", "reread", "device"];

@@ -33,6 +33,36 @@ pub(super) fn receipts() -> Vec<Case> {
     vec![
         case("receipt-accepted", "accepted", "an exact restore of slot 1, signed by the node", by(&node())),
         case("receipt-ext", "accepted", "an `ext` object", text(r#""node":"#, r#""ext":{"ticket":[7]},"node":"#)),
+        case(
+            "receipt-break-glass",
+            "accepted",
+            "an expired root that was used with a reason",
+            text(
+                r#""started":"#,
+                concat!(
+                    r#""break_glass":{"reason":"owner key on its way","lifted":[{"class":"E_STALE","#,
+                    r#""object":"root/1.json"}]},"started":"#
+                ),
+            ),
+        ),
+        case(
+            "receipt-break-glass-nothing",
+            "E_JSON",
+            "a reason, and nothing that was lifted",
+            text(r#""started":"#, r#""break_glass":{"reason":"why not","lifted":[]},"started":"#),
+        ),
+        case(
+            "receipt-break-glass-signature",
+            "E_NEWER",
+            "a refusal that no version so far can lift",
+            text(
+                r#""started":"#,
+                concat!(
+                    r#""break_glass":{"reason":"in a hurry","lifted":[{"class":"E_SIG","#,
+                    r#""object":"root/1.json"}]},"started":"#
+                ),
+            ),
+        ),
         case("receipt-wrong-role", "E_ROLE", "signed by the owner, who is no node", by(&owner())),
         case("receipt-stranger", "E_SIG_UNTRUSTED", "signed by a key that is not in the root", by(&stranger())),
         case("receipt-edited", "E_SIG", "the proof changed after signing", edited),

@@ -1,4 +1,4 @@
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use manifests::refusal::Class;
 
@@ -6,6 +6,7 @@ use super::fixture::{World, a_snapshot, at};
 use super::*;
 use crate::store::counting::CountingStore;
 use crate::store::faulty::{Call, Damage, Fault, FaultyStore};
+use crate::store::{Abilities, Ability, Created, StoreError};
 
 fn class(error: &ChainError) -> Class {
     error.refusal().unwrap_or_else(|| panic!("{error:?}")).class()
@@ -489,4 +490,47 @@ fn segments_are_known_from_the_head_alone() {
     let newest = chain.read_record(4).unwrap();
     assert_eq!(newest.head.segments.as_ref(), Some(&segments));
     assert_eq!(chain.segments(&newest).unwrap(), segments);
+}
+
+/// A web server that says of every object that it is there.
+struct SaysYes<'a>(&'a dyn Store);
+
+impl Store for SaysYes<'_> {
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+    fn abilities(&self) -> Abilities {
+        Abilities { can_list: Ability::No, ..self.0.abilities() }
+    }
+    fn get(&self, key: &str, cap_bytes: u64) -> Result<Bytes, StoreError> {
+        self.0.get(key, cap_bytes)
+    }
+    fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.0.get_range(key, range)
+    }
+    fn size(&self, _key: &str) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+    fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.0.put(key, bytes)
+    }
+    fn create(&self, key: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        self.0.create(key, bytes)
+    }
+    fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.0.delete(key)
+    }
+    fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
+        self.0.list(prefix, after, visit)
+    }
+}
+
+#[test]
+fn a15_a_server_that_says_yes_to_every_slot_is_refused_and_not_asked_without_end() {
+    let world = World::new();
+    world.grow(3);
+    let store = CountingStore::new(SaysYes(&*world.store));
+    let error = world.open_on(&store).head().unwrap_err();
+    assert_eq!(class(&error), Class::Missing);
+    assert!(store.counts().requests() < 300, "{:?}", store.counts());
 }

@@ -142,7 +142,7 @@ pub(super) fn run(args: &DiffArgs, session: &mut Session<'_>) -> Result<Exit, Cl
     let is_needed = matches!(a, Named::Snapshot(_)) || matches!(b, Named::Snapshot(_)) && args.other_store.is_none();
     let store = if is_needed { Some(Opened::new(session)?) } else { None };
     let other = match &args.other_store {
-        Some(location) => Some(Opened::at(location, &config_of(location, session)?)?),
+        Some(location) => Some(Opened::at(location, &config_of(location, session)?, session.now)?),
         None => None,
     };
     let of_a = store.as_ref();
@@ -210,7 +210,7 @@ fn options(args: &DiffArgs) -> Result<Options, CliError> {
 fn config_of(location: &str, session: &Session<'_>) -> Result<Config, CliError> {
     let here =
         env::current_dir().map_err(|source| CliError::from(source).context("cannot tell the working directory"))?;
-    let flags = Flags { store: Some(location.to_owned()), config: session.config.file.clone() };
+    let flags = Flags { store: Some(location.to_owned()), config: session.config.file.clone(), ..Flags::default() };
     Ok(Config::load(&here, &Environment::new(env::vars_os()), &flags)?)
 }
 

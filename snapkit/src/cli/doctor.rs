@@ -115,6 +115,7 @@ fn settings(config: &Config) -> Vec<Shown> {
             Some(store) => of("store", store),
             None => unset("store"),
         },
+        of("mirrors", &config.mirrors),
     ];
     shown.extend(config.store_options.iter().map(|(name, option)| Shown {
         name: format!("store_options.{name}"),

@@ -50,6 +50,7 @@ struct Initialised {
 }
 
 pub(super) fn run(args: &InitArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
+    session.refuse_mirrors()?;
     let place = session.store_location()?;
     let mut options = session.config.open_options();
     options.create_directory = true;

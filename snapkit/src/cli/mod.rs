@@ -5,6 +5,7 @@
 //! a variant in [`Command`], a line in its `run`, its reports in `docs/json.md`, and an end-to-end test under
 //! `tests/tests/`.
 
+mod break_glass;
 mod cat;
 mod completions;
 mod diff;
@@ -65,6 +66,10 @@ struct GlobalArgs {
     /// The store: a directory or a URL (also SNAPKIT_STORE, or `store` in snapkit.toml)
     #[arg(long, value_name = "DIR-OR-URL", global = true)]
     store: Option<String>,
+    /// Another copy of the store to read from when the store lacks an object or gives it wrong; can be repeated (also
+    /// `mirrors` in snapkit.toml)
+    #[arg(long, value_name = "DIR-OR-URL", global = true)]
+    mirror: Vec<String>,
     /// Configuration file (also SNAPKIT_CONFIG; else ./snapkit.toml, /etc/snapkit/snapkit.toml)
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,

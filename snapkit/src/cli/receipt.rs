@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use manifests::digest::Digest;
-use manifests::document::receipt::{Authority, Receipt, RestoredTree, VerifiedReceipt};
+use manifests::document::receipt::{Authority, BreakGlass, Receipt, RestoredTree, VerifiedReceipt};
 use manifests::refusal::{Class, Refusal};
 use serde::Serialize;
 use snapkit::keyfile;
@@ -111,7 +111,7 @@ fn verified(which: &Which, session: &Session<'_>) -> Result<(VerifiedReceipt, &'
     let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
     let mut refusal = None;
     for pin in pins(session, &trust)? {
-        let root = trust::known_root(&pin, &trust, Timestamp::now())?;
+        let root = trust::known_root(&pin, &trust, session.now)?;
         let chain = trust.mark(&pin)?.map(|mark| mark.chain);
         match receipt::verify(&which.file, &Authority::Root { root: &root, pin, chain }) {
             Ok(verified) => return Ok((verified, "root")),
@@ -171,6 +171,7 @@ struct Judged {
     proof: String,
     content_digest: String,
     full_digest: String,
+    break_glass: Option<BreakGlass>,
     against: Option<PathBuf>,
     trees: Vec<TreeNow>,
 }
@@ -215,6 +216,7 @@ impl Judged {
             proof: receipt.proof.clone(),
             content_digest: found.content_digest.to_string(),
             full_digest: found.full_digest.to_string(),
+            break_glass: receipt.break_glass.clone(),
             against: against.map(Path::to_owned),
             trees: now.iter().map(tree).collect(),
         }
@@ -247,6 +249,7 @@ impl Report for Judged {
                 writeln!(out, "  not all of the snapshot, or not all as it was; `snapkit receipt show` says what")?
             }
         }
+        self.break_glass.iter().try_for_each(|glass| write_glass(glass, out))?;
         for tree in &self.trees {
             let verdict = match (tree.same_content, tree.same_metadata) {
                 (_, true) => "the directory holds it as it was restored",
@@ -293,6 +296,7 @@ impl Report for Shown {
             ["full digest", &receipt.state.found.full_digest.to_string()],
         ];
         write_table(out, &rows.map(|row| row.map(str::to_owned)))?;
+        receipt.break_glass.iter().try_for_each(|glass| write_glass(glass, out))?;
         if let Some(selection) = &receipt.selection {
             for chosen in selection.path.iter().chain(&selection.include) {
                 writeln!(out, "only {chosen}")?;
@@ -303,6 +307,13 @@ impl Report for Shown {
         }
         receipt.trees.iter().try_for_each(|tree| write_tree(tree, out))
     }
+}
+
+fn write_glass(glass: &BreakGlass, out: &mut dyn Write) -> io::Result<()> {
+    for lifted in &glass.lifted {
+        writeln!(out, "BREAK-GLASS: {} was used although refused ({}): {}", lifted.object, lifted.class, glass.reason)?;
+    }
+    Ok(())
 }
 
 fn write_tree(tree: &RestoredTree, out: &mut dyn Write) -> io::Result<()> {

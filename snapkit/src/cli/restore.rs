@@ -22,6 +22,7 @@ use snapkit::selector::Selector;
 
 use self::choice::{Layout, Trees, choose, chosen, layout, selection};
 use self::report::{Done, Preview};
+use super::break_glass::{BreakGlass, BrokenGlass};
 use super::exit_code::{CliError, Exit};
 use super::opened::{Opened, snapshot_of};
 use super::receipt_options::{ReceiptOptions, node_key};
@@ -80,6 +81,8 @@ pub(super) struct RestoreArgs {
     delete: bool,
     #[command(flatten)]
     receipt: ReceiptOptions,
+    #[command(flatten)]
+    glass: BreakGlass,
 }
 
 /// Where contents come from in a proof.
@@ -108,7 +111,9 @@ enum OwnerArg {
 pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let (began, started) = (Timestamp::now(), Instant::now());
     let opened = Opened::new(session)?;
-    let chain = opened.chain()?;
+    let chain = opened.chain_unless(&args.glass)?;
+    let glass = args.glass.lift(&chain, session);
+    let glass_signed = glass.as_ref().map(Into::into);
     let record = choose(args, &chain)?;
     let head = chain.accepted().unwrap_or_else(|| unreachable!("choosing a snapshot asks for the newest record"));
     let (name, snapshot) = snapshot_of(&record)?;
@@ -141,10 +146,22 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         let key = key.exists().then(|| keyfile::read_secret(&key)).transpose()?.map(Arc::new);
         let (root, proof) = (opened.pin.root, options.proof);
         let write = |file: &Path, plan: &Plan, targets: &[(&str, PathBuf)], restored: &Restored| {
-            let (record, head, selection) = (&record, &head, &selection);
-            let (started, finished) = (began, Timestamp::now());
-            let facts =
-                Facts { root, record, head, plan, selection, targets, extra: 0, proof, restored, started, finished };
+            let (record, head, selection, extra) = (&record, &head, &selection, 0);
+            let (started, finished, break_glass) = (began, Timestamp::now(), glass_signed.as_ref());
+            let facts = Facts {
+                root,
+                record,
+                head,
+                plan,
+                selection,
+                targets,
+                extra,
+                proof,
+                break_glass,
+                restored,
+                started,
+                finished,
+            };
             key.as_ref().map_or(Ok(()), |key| receipt::write(file, key.clone(), &facts))
         };
         let wanted = Wanted {
@@ -157,7 +174,7 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
             again: args.again,
             write_receipt: &write,
         };
-        return into::run(args, &wanted, session, started);
+        return into::run(args, &wanted, glass, session, started);
     }
     let (plan, outcome) = match (args.dry_run, args.in_place) {
         (true, false) => {
@@ -209,8 +226,21 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         let (root, proof, finished) = (opened.pin.root, options.proof, Timestamp::now());
         let (record, head, plan, selection, targets) = (&record, &head, &plan, &selection, &targets);
         let extra = if args.delete { 0 } else { outcome.changed.iter().map(|changed| changed.extra).sum() };
-        let facts =
-            Facts { root, record, head, plan, selection, targets, extra, proof, restored, started: began, finished };
+        let (started, break_glass) = (began, glass_signed.as_ref());
+        let facts = Facts {
+            root,
+            record,
+            head,
+            plan,
+            selection,
+            targets,
+            extra,
+            proof,
+            break_glass,
+            restored,
+            started,
+            finished,
+        };
         draft.write(&facts).map_err(ReceiptOptions::not_written)?;
     }
     let expected = plan.expected();
@@ -235,9 +265,10 @@ pub(super) fn run(args: &RestoreArgs, session: &mut Session<'_>) -> Result<Exit,
         proof: options.proof.as_str(),
         changes: report::changes(&plan),
         receipt: args.receipt.file().filter(|_| !args.dry_run),
+        break_glass: glass.clone(),
         seconds: started.elapsed().as_secs_f64(),
     })?;
-    Ok(Exit::DONE)
+    Ok(BrokenGlass::exit(glass.as_ref(), Exit::DONE))
 }
 
 /// What came of it.

@@ -61,7 +61,7 @@ struct Target {
 }
 
 pub(super) fn run(args: &RollbackArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let chain = opened.chain()?;
     let target = args.to.resolve(&chain)?;
     let (_, snapshot) = snapshot_of(&target)?;

@@ -98,7 +98,7 @@ pub(super) fn run(args: &SnapshotArgs, session: &mut Session<'_>) -> Result<Exit
     let started = Instant::now();
     let sources = sources(&args.directories)?;
     let options = options(args, session)?;
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let node = args.node.clone().unwrap_or_else(host_name);
     let chain = opened.chain()?;
     // Before the first file is read: a key that may not write would otherwise be noticed after everything was stored.

@@ -3,7 +3,6 @@
 use std::io;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use serde::Serialize;
 use snapkit::chain::Chain;
 use snapkit::store;
@@ -74,10 +73,11 @@ pub(super) fn run(args: &TrustArgs, session: &mut Session<'_>) -> Result<Exit, C
     let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
     match &args.command {
         TrustCommand::Add { bootstrap } => {
+            session.refuse_mirrors()?;
             let store = store::open(&bootstrap.url, &session.config.open_options())?;
             let location = Location { url: bootstrap.url.clone(), pin: Some(bootstrap.pin) };
             let pin = pin_for(&*store, &location, &trust)?;
-            Chain::open(&*store, pin, &trust, Timestamp::now())?.head()?;
+            Chain::open(&*store, pin, &trust, session.now)?.head()?;
             trust.pin(store.url(), pin.root)?;
             let store = Trusted::of(store.url(), pin.root, &trust)?;
             session.out.report(&TrustAdded { store })?;

@@ -20,6 +20,7 @@ use snapkit::selector::Selector;
 use snapkit::snapshot::Directories;
 use snapkit::verify::{Depth, Inventory, check_data, take_inventory};
 
+use super::break_glass::{BreakGlass, BrokenGlass};
 use super::exit_code::{CliError, Exit};
 use super::explain;
 use super::fork_proof;
@@ -53,6 +54,8 @@ pub(super) struct VerifyArgs {
     /// The root that the proof must begin with; default: a root that is trusted here
     #[arg(long, value_name = "sha256:DIGEST", requires = "fork_proof")]
     root: Option<RootPin>,
+    #[command(flatten)]
+    glass: BreakGlass,
 }
 
 /// The digest of a first root, as bootstrap strings have it.
@@ -98,6 +101,7 @@ struct Verified {
     read_bytes: u64,
     entries_checked: u64,
     findings: Vec<Found>,
+    break_glass: Option<BrokenGlass>,
     seconds: f64,
 }
 
@@ -136,6 +140,9 @@ impl Report for Verified {
         if self.unneeded_packs > 0 {
             writeln!(out, "{} packs that no snapshot needs: runs that were interrupted", self.unneeded_packs)?;
         }
+        if let Some(glass) = &self.break_glass {
+            writeln!(out, "{}", glass.line())?;
+        }
         writeln!(out, "data read: {}, {}", self.read, Bytes(self.read_bytes))?;
         let verdict = if self.findings.is_empty() { "nothing is wrong" } else { "something is wrong, see above" };
         writeln!(out, "{verdict}; took {}", Took(Duration::from_secs_f64(self.seconds)))
@@ -147,13 +154,14 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(file) = &args.fork_proof {
         return fork_proof::run(file, args.root.map(|RootPin(digest)| digest), session);
     }
-    let opened = Opened::new(session)?;
-    let chain = opened.chain()?;
+    let opened = Opened::alone(session)?;
+    let chain = opened.chain_unless(&args.glass)?;
+    let glass = args.glass.lift(&chain, session);
     let newest = chain.head()?;
     if args.explain {
         let script = explain::script(&chain, &*opened.store, newest.head.seq)?;
         session.out.bytes(script.as_bytes())?;
-        return Ok(Exit::DONE);
+        return Ok(BrokenGlass::exit(glass.as_ref(), Exit::DONE));
     }
     let chosen = match &args.snapshot {
         Some(selector) => Some(selector.resolve(&chain)?.header.seq),
@@ -222,7 +230,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         snapshots: finding.snapshots.clone(),
     });
     let findings: Vec<Found> = of_chain.chain(of_data).collect();
-    let exit = exit_of(&findings);
+    let exit = BrokenGlass::exit(glass.as_ref(), exit_of(&findings));
     session.out.report(&Verified {
         chain: chain.id().to_string(),
         head: newest.head.seq,
@@ -239,6 +247,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         read_bytes: report.read_bytes,
         entries_checked: report.entries,
         findings,
+        break_glass: glass,
         seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(exit)

@@ -19,6 +19,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
     store: Option<Spanned<String>>,
+    mirrors: Option<Spanned<Vec<String>>>,
     home: Option<Spanned<PathBuf>>,
     cache: Option<Spanned<PathBuf>>,
     #[serde(default)]
@@ -68,6 +69,10 @@ pub(super) fn apply(path: &Path, config: &mut Config) -> Result<(), ConfigError>
 
     if let Some(store) = file.store {
         config.store = Some(reader.setting(store, |store| reader.store_location(store)));
+    }
+    if let Some(mirrors) = file.mirrors {
+        let beside = |mirrors: Vec<String>| mirrors.into_iter().map(|mirror| reader.store_location(mirror)).collect();
+        config.mirrors = reader.setting(mirrors, beside);
     }
     if let Some(home) = file.home {
         config.home = reader.path_setting(home);

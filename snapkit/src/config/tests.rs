@@ -38,7 +38,7 @@ fn flag_wins_over_environment_and_environment_over_file() {
     fs::write(directory.path().join(FILE_NAME), "\nstore = \"s3://file\"\n").unwrap();
     let store =
         |variables: &[(&str, &str)], flags: &Flags| load(directory.path(), variables, flags).unwrap().store.unwrap();
-    let flags = Flags { store: Some("s3://flag".to_owned()), config: None };
+    let flags = Flags { store: Some("s3://flag".to_owned()), config: None, ..Flags::default() };
     let from_file = store(&[], &Flags::default());
     assert_eq!(from_file.value, "s3://file");
     assert!(matches!(from_file.source, Source::File { line: 2, .. }));
@@ -104,9 +104,26 @@ fn cloud_variables_win_over_the_file_and_count_only_for_a_store_of_that_cloud() 
 }
 
 #[test]
+fn mirrors_have_the_options_of_the_store_only_where_they_are_of_its_kind() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "store = \"s3://bucket\"\nmirrors = [\"s3://other\", \"copy\", \"https://m.example\"]\n\
+                [store_options]\nsecret_access_key = \"hush\"\n";
+    fs::write(directory.path().join(FILE_NAME), text).unwrap();
+    let config = load(directory.path(), &[("AWS_REGION", "r1")], &Flags::default()).unwrap();
+    let mirrors = config.open_mirrors();
+    let has_options: Vec<bool> = mirrors.iter().map(|(_, options)| !options.settings.is_empty()).collect();
+    assert_eq!(has_options, [true, false, false]);
+    assert_eq!(mirrors[1].0, directory.path().join("copy").to_str().unwrap());
+    assert!(matches!(config.mirrors.source, Source::File { line: 2, .. }));
+    let flags = Flags { mirrors: vec!["elsewhere".to_owned()], ..Flags::default() };
+    let config = load(directory.path(), &[], &flags).unwrap();
+    assert_eq!((config.mirrors.value, config.mirrors.source), (flags.mirrors, Source::Flag("--mirror")));
+}
+
+#[test]
 fn a_named_file_that_is_missing_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let flags = Flags { store: None, config: Some("absent.toml".into()) };
+    let flags = Flags { config: Some("absent.toml".into()), ..Flags::default() };
     let result = load(directory.path(), &[], &flags);
     assert!(matches!(result, Err(ConfigError::Read { .. })));
 }

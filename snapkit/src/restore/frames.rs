@@ -137,18 +137,23 @@ pub(super) fn fetch(orders: &Receiver<Order>, fetcher: &Fetcher<'_>, run: &Share
 
 fn fetch_run(order: &Order, fetcher: &Fetcher<'_>, run: &Shared, decoder: &mut FrameDecoder) -> Result<(), FetchError> {
     let end = order.first + order.frames.len() as u32;
-    let stored = fetcher.stored(&order.pack, order.first..end)?;
-    run.fetched_bytes.fetch_add(stored.len() as u64, Ordering::Relaxed);
-    let mut at = 0;
-    for (i, frame) in order.frames.iter().enumerate() {
-        let index = order.first + i as u32;
-        let row = &order.pack.table.rows[index as usize];
-        let bytes = &stored[at..at + row.stored_len as usize];
-        at += row.stored_len as usize;
-        let mut raw = Vec::new();
-        decoder.decode(&order.pack.info.id, index, row, bytes, &mut raw)?;
-        *lock(&frame.data) = Some(Arc::new(raw));
-        frame.ready.notify_all();
-    }
-    Ok(())
+    fetcher.stored(&order.pack, order.first..end, |stored| {
+        run.fetched_bytes.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        let mut at = 0;
+        for (i, frame) in order.frames.iter().enumerate() {
+            let index = order.first + i as u32;
+            let row = &order.pack.table.rows[index as usize];
+            let bytes = &stored[at..at + row.stored_len as usize];
+            at += row.stored_len as usize;
+            // Those before a damaged one were good, and may be in use.
+            if lock(&frame.data).is_some() {
+                continue;
+            }
+            let mut raw = Vec::new();
+            decoder.decode(&order.pack.info.id, index, row, bytes, &mut raw)?;
+            *lock(&frame.data) = Some(Arc::new(raw));
+            frame.ready.notify_all();
+        }
+        Ok(())
+    })
 }

@@ -148,6 +148,18 @@ impl<S: Store> Store for CountingStore<S> {
         self.count(|counts| &mut counts.list, visited.div_ceil(PAGE).max(1), 0);
         listed
     }
+
+    fn copies(&self) -> usize {
+        self.inner.copies()
+    }
+
+    fn blame(&self, key: &str, why: &str) -> bool {
+        self.inner.blame(key, why)
+    }
+
+    fn another(&self, key: &str, cap_bytes: u64, accept: &mut dyn FnMut(&Bytes) -> bool) -> Option<Bytes> {
+        self.inner.another(key, cap_bytes, accept)
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
@@ -176,10 +177,10 @@ impl WebStore {
     }
 
     /// Asks for a part: the part, or the answer with everything.
-    fn range_once(&self, key: &str, range: &Range<u64>) -> Result<Part, StoreError> {
+    fn range_once(&self, key: &str, range: &Range<u64>, end: Instant) -> Result<Part, StoreError> {
         let translate = self.translate(Action::Read, key);
         block_on(async {
-            let mut meter = Meter::start(&self.pace);
+            let mut meter = Meter::start_until(&self.pace, end);
             let response = self.ask(Method::GET, key, Some(range), &meter).await?;
             if response.status() != StatusCode::PARTIAL_CONTENT {
                 self.ranges.store(2, Ordering::Relaxed);
@@ -260,9 +261,9 @@ impl Store for WebStore {
     }
 
     fn get(&self, key: &str, cap_bytes: u64) -> Result<Bytes, StoreError> {
-        self.pace.repeat(|| {
+        self.pace.repeat_until(self.pace.end_of(cap_bytes, true), |end| {
             block_on(async {
-                let mut meter = Meter::start(&self.pace);
+                let mut meter = Meter::start_until(&self.pace, end);
                 let response = self.ask(Method::GET, key, None, &meter).await?;
                 self.whole(key, response, cap_bytes, &mut meter).await
             })
@@ -273,8 +274,12 @@ impl Store for WebStore {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        if self.ranges.load(Ordering::Relaxed) != 2 {
-            match self.pace.repeat(|| self.range_once(key, &range))? {
+        // A server that may answer with everything gets the time for that.
+        let everything = self.pace.end_of(self.cache.room_bytes, false);
+        let known = self.ranges.load(Ordering::Relaxed);
+        if known != 2 {
+            let end = if known == 1 { self.pace.end_of(range.end - range.start, false) } else { everything };
+            match self.pace.repeat_until(end, |end| self.range_once(key, &range, end))? {
                 Part::Bytes(bytes) => return Ok(bytes),
                 Part::Everything(object) => {
                     let object = self.cache.get(key, || Ok(object))?;
@@ -283,9 +288,9 @@ impl Store for WebStore {
             }
         }
         let object = self.cache.get(key, || {
-            self.pace.repeat(|| {
+            self.pace.repeat_until(everything, |end| {
                 block_on(async {
-                    let mut meter = Meter::start(&self.pace);
+                    let mut meter = Meter::start_until(&self.pace, end);
                     let response = self.ask(Method::GET, key, None, &meter).await?;
                     self.to_disk(key, response, &mut meter).await
                 })

@@ -11,6 +11,7 @@ mod error;
 pub mod faulty;
 mod http;
 mod http_cache;
+pub mod mirrored;
 mod object;
 mod object_error;
 mod open;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 
 pub use error::{Created, OpenError, Source, StoreError};
 pub use open::{OpenOptions, known_address, open};
-pub use pace::Pace;
+pub use pace::{DOCUMENT_BYTES, Pace};
 
 /// Whether a store can do something, as far as is known without trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,27 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Unsupported`] without listing. Objects may have been visited before an error.
     fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError>;
+
+    /// How many copies of its objects can be asked.
+    fn copies(&self) -> usize {
+        1
+    }
+
+    /// Says that the bytes last given for `key` do not hash to what was signed; true if another copy will be asked next.
+    ///
+    /// A caller reads and verifies again for as long as this is true, which is at most once for each copy.
+    fn blame(&self, key: &str, why: &str) -> bool {
+        let _ = (key, why);
+        false
+    }
+
+    /// After the bytes given for `key` turned out to be nothing that anybody entitled signed: those of another copy that
+    /// `accept` takes, if there is one. Copies whose bytes were refused are blamed only then: where no copy is better,
+    /// the object is simply like that.
+    fn another(&self, key: &str, cap_bytes: u64, accept: &mut dyn FnMut(&Bytes) -> bool) -> Option<Bytes> {
+        let _ = (key, cap_bytes, accept);
+        None
+    }
 }
 
 macro_rules! forward {
@@ -141,6 +163,15 @@ macro_rules! forward {
                 visit: &mut dyn FnMut(&str, u64),
             ) -> Result<(), StoreError> {
                 (**self).list(prefix, after, visit)
+            }
+            fn copies(&self) -> usize {
+                (**self).copies()
+            }
+            fn blame(&self, key: &str, why: &str) -> bool {
+                (**self).blame(key, why)
+            }
+            fn another(&self, key: &str, cap_bytes: u64, accept: &mut dyn FnMut(&Bytes) -> bool) -> Option<Bytes> {
+                (**self).another(key, cap_bytes, accept)
             }
         }
     )*};

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
@@ -14,7 +16,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, PutMode, PutOptions};
 
 use super::object_error::{Action, Kind, Translate};
-use super::pace::{Meter, Repetitions, TooSlow};
+use super::pace::{LISTING, Meter, Repetitions, TooSlow};
 use super::runtime::block_on;
 use super::{Abilities, Ability, Created, Pace, Store, StoreError, check_key};
 
@@ -31,6 +33,8 @@ pub(super) struct ObjectBackend {
     pub(super) prefix: String,
     pub(super) kind: Kind,
     pub(super) pace: Pace,
+    /// The directory, if it is one.
+    pub(super) directory: Option<PathBuf>,
 }
 
 impl ObjectBackend {
@@ -72,9 +76,15 @@ impl ObjectBackend {
     }
 
     /// One attempt to read `range`, or everything up to `cap_bytes`.
-    fn read_once(&self, key: &str, wanted: &Wanted) -> Result<Bytes, StoreError> {
+    fn read_once(&self, key: &str, wanted: &Wanted, end: Instant) -> Result<Bytes, StoreError> {
         let path = self.path(key)?;
         let translate = self.translate(Action::Read, key);
+        // Opening a fifo would wait for somebody to write into it, for ever.
+        if let Some(directory) = &self.directory
+            && std::fs::metadata(directory.join(path.as_ref())).is_ok_and(|found| !found.is_file() && !found.is_dir())
+        {
+            return Err(translate.other("it is no regular file".into()));
+        }
         let options = match wanted {
             // A directory reads its part from the open file below; asking for it here would read twice.
             Wanted::Range(range) if !self.is_local() => {
@@ -96,7 +106,7 @@ impl ObjectBackend {
             };
         }
         block_on(async {
-            let mut meter = Meter::start(&self.pace);
+            let mut meter = Meter::start_until(&self.pace, end);
             let answer = meter.wait(request).await.map_err(|slow| translate.slow(&slow))?;
             let result = answer.map_err(|error| match (translate.error(error), wanted) {
                 (StoreError::Short { .. }, Wanted::Range(range)) => translate.short(range.end),
@@ -113,6 +123,7 @@ impl ObjectBackend {
         prefix: &str,
         after: Option<&str>,
         progress: &mut ListProgress,
+        end: Instant,
         visit: &mut dyn FnMut(&str, u64),
     ) -> Result<(), StoreError> {
         let translate = self.translate(Action::List, prefix);
@@ -135,7 +146,7 @@ impl ObjectBackend {
                 let first = if self.is_local() {
                     Ok(stream.next().await)
                 } else {
-                    Meter::start(&self.pace).wait(stream.next()).await
+                    Meter::start_until(&self.pace, end).wait(stream.next()).await
                 };
                 let mut batch = Vec::new();
                 let mut next = first.map_err(|slow: TooSlow| translate.slow(&slow))?;
@@ -248,14 +259,16 @@ impl Store for ObjectBackend {
     }
 
     fn get(&self, key: &str, cap_bytes: u64) -> Result<Bytes, StoreError> {
-        self.pace.repeat(|| self.read_once(key, &Wanted::Whole { cap_bytes }))
+        let end = self.pace.end_of(cap_bytes, true);
+        self.pace.repeat_until(end, |end| self.read_once(key, &Wanted::Whole { cap_bytes }, end))
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.pace.repeat(|| self.read_once(key, &Wanted::Range(range.clone())))
+        let end = self.pace.end_of(range.end - range.start, false);
+        self.pace.repeat_until(end, |end| self.read_once(key, &Wanted::Range(range.clone()), end))
     }
 
     fn size(&self, key: &str) -> Result<u64, StoreError> {
@@ -309,9 +322,10 @@ impl Store for ObjectBackend {
 
     fn list(&self, prefix: &str, after: Option<&str>, visit: &mut dyn FnMut(&str, u64)) -> Result<(), StoreError> {
         let mut progress = ListProgress::default();
-        let mut repetitions = Repetitions::new(&self.pace);
+        let end = Instant::now() + LISTING;
+        let mut repetitions = Repetitions::new(&self.pace, end);
         loop {
-            match self.list_once(prefix, after, &mut progress, visit) {
+            match self.list_once(prefix, after, &mut progress, end, visit) {
                 // Continuing after the last key is right only where keys came in order.
                 Err(error) if error.can_retry() && !progress.out_of_order && repetitions.wait() => {}
                 done => return done,

@@ -126,6 +126,7 @@ fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, 
         prefix: String::new(),
         kind: Kind::Directory,
         pace: options.pace.clone(),
+        directory: Some(absolute),
     }))
 }
 
@@ -154,6 +155,7 @@ fn open_memory(url: &Url) -> ObjectBackend {
         prefix: prefix_of(url),
         kind: Kind::Memory,
         pace: Pace::default(),
+        directory: None,
     }
 }
 
@@ -188,7 +190,7 @@ fn open_cloud(url: &Url, cloud: Cloud, options: &OpenOptions) -> Result<ObjectBa
         Cloud::Gcs => (builder.gcs()?, Kind::Gcs),
         Cloud::Azure => (builder.azure()?, Kind::Azure),
     };
-    Ok(ObjectBackend { client, url: shown, prefix, kind, pace: options.pace.clone() })
+    Ok(ObjectBackend { client, url: shown, prefix, kind, pace: options.pace.clone(), directory: None })
 }
 
 /// Feeds settings into the client builders of the three clouds.

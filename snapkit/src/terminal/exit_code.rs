@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use crate::cancel::Cancelled;
 use crate::config::ConfigError;
 use crate::node::NodeError;
-use crate::store::OpenError;
+use crate::store::{OpenError, StoreError};
 use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
 
@@ -101,8 +101,16 @@ impl Error for Context {
 impl<E: Error + Send + Sync + 'static> From<E> for CliError {
     fn from(error: E) -> Self {
         let (exit, next) = classify(&error);
-        Self { exit, class: None, error: Box::new(error), next }
+        let class = slow(&error);
+        Self { exit, class, error: Box::new(error), next }
     }
+}
+
+/// The class of a store that was given up because it was too slow. Nothing about its documents is known then, so
+/// there is no refusal of one.
+fn slow(error: &(dyn Error + 'static)) -> Option<Class> {
+    let is_slow = |cause: &(dyn Error + 'static)| matches!(cause.downcast_ref(), Some(StoreError::Slow { .. }));
+    chain(error).any(is_slow).then_some(Class::Slow)
 }
 
 /// The exit code and the next step that an error's chain calls for.
@@ -126,7 +134,10 @@ fn classify(error: &(dyn Error + 'static)) -> (Exit, Option<String>) {
             return (Exit::INTERRUPTED, None);
         }
     }
-    (Exit(exit::COULD_NOT_RUN), None)
+    match slow(error) {
+        Some(class) => (Exit(class.exit_code()), Some(class.remedy().to_owned())),
+        None => (Exit(exit::COULD_NOT_RUN), None),
+    }
 }
 
 /// The refusal that an error is. Errors hold it as a source of its own, boxed or not; one that
@@ -259,6 +270,14 @@ mod tests {
         let error = CliError::from(Context { sentence: "cannot read the chain".to_owned(), source: Box::new(refusal) });
         assert_eq!(error.exit.code(), Class::NoPin.exit_code());
         assert_eq!(error.next.as_deref(), Some(Class::NoPin.remedy()));
+    }
+
+    #[test]
+    fn a_slow_store_has_its_class_wherever_it_was_met() {
+        let (key, store) = ("root/1.json".to_owned(), "https://s".to_owned());
+        let slow = StoreError::Slow { key, store, moved_bytes: 1, seconds: 120 };
+        let error = CliError::from(crate::trust::TrustError::Store(slow));
+        assert_eq!((error.exit.code(), error.class), (Class::Slow.exit_code(), Some(Class::Slow)));
     }
 
     #[test]

@@ -15,20 +15,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use manifests::digest::Digest;
 use manifests::document::root::ROOT_CAP;
 use manifests::keys::SecretKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{TrustError, file};
+use super::{TrustError, clock, file};
 use crate::keyfile;
 
 /// The largest of the small JSON files here, in bytes.
 const FILE_CAP: usize = 4 << 20;
-/// How far a stored time may run ahead of the newest signed one.
-const CLOCK_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// The directories that hold trust, keys and caches.
 #[derive(Debug, Clone)]
@@ -179,13 +177,17 @@ impl TrustDir {
 
     /// Raises the mark to a head that passed every check; a lower one leaves it as it is.
     ///
-    /// The time kept is that of `now`, at most a day after the record's own, and never falls.
+    /// The time kept is that of [`clock`](super::clock), and never falls.
     ///
     /// # Errors
     /// [`TrustError::Write`]; the old mark is whole then.
     pub(crate) fn raise_mark(&self, root: &Digest, to: Mark, now: Timestamp) -> Result<Mark, TrustError> {
         let path = self.mark_file(root);
-        if self.mark(root)?.is_some_and(|old| (old.epoch, old.seq) == (to.epoch, to.seq) && old.time >= to.time) {
+        let latest = clock::stored(to.time, now);
+        if self
+            .mark(root)?
+            .is_some_and(|old| (old.epoch, old.seq) == (to.epoch, to.seq) && old.time >= to.time.min(latest))
+        {
             // Most runs see what they saw before; they write nothing.
             return Ok(to);
         }
@@ -196,7 +198,6 @@ impl TrustDir {
         {
             return Ok(old);
         }
-        let latest = to.time.saturating_add(CLOCK_AHEAD).unwrap_or(Timestamp::MAX).min(now).max(to.time);
         let new = Mark { time: old.map_or(latest, |old| old.time.max(latest)), ..to };
         self.write_json(&path, &new)?;
         Ok(new)

@@ -2,14 +2,19 @@
 //!
 //! Layer: reads `root/<n>.json` of a store and the trust directory, which keeps each step.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::digest::Digest;
 use manifests::document::root::{ROOT_CAP, Root, STEPS_CAP};
 use manifests::refusal::{Class, Refusal};
 
-use super::{Location, Pin, TrustDir, TrustError};
+use super::{Location, Pin, TrustDir, TrustError, clock};
 use crate::store::{Store, StoreError};
+
+/// How long following new roots may take: a store that is just fast enough with each must not hold a run for hours.
+const STEPS_TIME: Duration = Duration::from_secs(600);
 
 /// The pin for a store: the one it was named with, or the one in the trust directory.
 ///
@@ -77,6 +82,8 @@ pub struct Roots {
     pub root: Root,
     /// The first as the store gave it, while the trust directory does not have it.
     pub first: Option<Bytes>,
+    /// Why the newest is not to be used, if it has expired.
+    pub expired: Option<Refusal>,
 }
 
 /// The newest root that follows from the pin, step by step; each step is kept in the trust directory.
@@ -86,19 +93,38 @@ pub struct Roots {
 ///
 /// # Errors
 /// What [`Root::parse_first`] and [`Root::parse_next`] refuse; [`Class::Missing`] without a first root;
-/// [`Class::TooMany`] after 256 steps; [`Class::Stale`] if the newest has expired.
+/// [`Class::TooMany`] after 256 steps; [`Class::Slow`] when they take too long; [`Class::Clock`] as in
+/// [`clock::judged`]; [`Class::Stale`] if the newest has expired.
 pub fn newest_root(store: &dyn Store, pin: &Digest, trust: &TrustDir, now: Timestamp) -> Result<Roots, TrustError> {
-    let roots = newest_root_of_any_age(store, pin, trust)?;
-    let latest = trust.mark(pin)?.map_or(now, |mark| mark.time.max(now));
-    roots.root.check_expiry(latest)?;
+    let roots = newest_root_even_expired(store, pin, trust, now)?;
+    match roots.expired {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(roots),
+    }
+}
+
+/// As [`newest_root`], but says of an expired root that it is one, for who has a reason to use it all the same.
+///
+/// # Errors
+/// As [`newest_root`], except for [`Class::Stale`].
+pub fn newest_root_even_expired(
+    store: &dyn Store,
+    pin: &Digest,
+    trust: &TrustDir,
+    now: Timestamp,
+) -> Result<Roots, TrustError> {
+    let mut roots = newest_root_of_any_age(store, pin, trust)?;
+    let latest = clock::judged(now, trust.mark(pin)?.as_ref(), &roots.root)?;
+    roots.expired = roots.root.check_expiry(latest).err();
     Ok(roots)
 }
 
-/// As [`newest_root`], expired or not: for whoever makes the next one.
+/// As [`newest_root`], expired or not, which is not asked: for whoever makes the next one.
 ///
 /// # Errors
-/// As [`newest_root`], except [`Class::Stale`].
+/// As [`newest_root`], except [`Class::Stale`] and [`Class::Clock`].
 pub fn newest_root_of_any_age(store: &dyn Store, pin: &Digest, trust: &TrustDir) -> Result<Roots, TrustError> {
+    let started = Instant::now();
     let (mut root, first) = first_root(store, pin, trust)?;
     let mut steps: u32 = 0;
     loop {
@@ -115,16 +141,21 @@ pub fn newest_root_of_any_age(store: &dyn Store, pin: &Digest, trust: &TrustDir)
             let expected = format!("at most {STEPS_CAP} new roots in one run");
             return Err(Refusal::new(Class::TooMany, key(version), expected, "more").into());
         }
-        root = root.parse_next(&bytes)?;
+        if started.elapsed() > STEPS_TIME {
+            let expected = format!("all new roots within {} s", STEPS_TIME.as_secs());
+            return Err(Refusal::new(Class::Slow, key(version), expected, "more to come").into());
+        }
+        let (bytes, next) = judged(store, version, bytes, |bytes| root.parse_next(bytes))?;
+        root = next;
         trust.keep_root(pin, version, &bytes)?;
     }
-    Ok(Roots { root, first })
+    Ok(Roots { root, first, expired: None })
 }
 
 /// The newest root under `pin` that is kept in the trust directory, without asking any store.
 ///
 /// # Errors
-/// [`Class::NoPin`] when none is kept; [`Class::Stale`] if the newest has expired.
+/// [`Class::NoPin`] when none is kept; [`Class::Clock`] as in [`clock::judged`]; [`Class::Stale`] if the newest has expired.
 pub fn known_root(pin: &Digest, trust: &TrustDir, now: Timestamp) -> Result<Root, TrustError> {
     let Some(bytes) = trust.read_root(pin, 1)? else {
         let refusal = Refusal::new(Class::NoPin, format!("root sha256:{pin}"), "a root that was verified here", "none");
@@ -137,8 +168,7 @@ pub fn known_root(pin: &Digest, trust: &TrustDir, now: Timestamp) -> Result<Root
         let version = root.version() + 1;
         root = root.parse_next(&bytes).map_err(|refusal| kept(refusal, trust, pin, version))?;
     }
-    let latest = trust.mark(pin)?.map_or(now, |mark| mark.time.max(now));
-    root.check_expiry(latest)?;
+    root.check_expiry(clock::judged(now, trust.mark(pin)?.as_ref(), &root)?)?;
     Ok(root)
 }
 
@@ -153,7 +183,25 @@ fn first_root(store: &dyn Store, pin: &Digest, trust: &TrustDir) -> Result<(Root
             .with_hint("check the address of the store")
             .into());
     };
-    Ok((Root::parse_first(&bytes, pin)?, Some(bytes)))
+    let (bytes, root) = judged(store, 1, bytes, |bytes| Root::parse_first(bytes, pin))?;
+    Ok((root, Some(bytes)))
+}
+
+/// A root as `judge` reads it, from another copy of the store where it refuses the first.
+fn judged(
+    store: &dyn Store,
+    version: u64,
+    bytes: Bytes,
+    judge: impl Fn(&[u8]) -> Result<Root, Refusal>,
+) -> Result<(Bytes, Root), Refusal> {
+    let refusal = match judge(&bytes) {
+        Ok(root) => return Ok((bytes, root)),
+        Err(refusal) => refusal,
+    };
+    match store.another(&key(version), ROOT_CAP as u64, &mut |other| judge(other).is_ok()) {
+        Some(better) => judge(&better).map(|root| (better, root)),
+        None => Err(refusal),
+    }
 }
 
 /// A root that was verified before it was kept and no longer is: the file was damaged.

@@ -85,6 +85,33 @@ fn a_clock_set_back_makes_nothing_fresh() {
 }
 
 #[test]
+fn a_clock_more_than_a_day_behind_what_was_seen_is_refused() {
+    let world = World::new();
+    let pin = world.pin().root;
+    world.commit();
+    let (_directory, cold) = world.stranger();
+    for trust in [&world.trust, &cold] {
+        let error = newest_root(&world.store, &pin, trust, at(-2 * DAY)).unwrap_err();
+        assert_eq!(class(&error), Class::Clock);
+        assert!(newest_root(&world.store, &pin, trust, at(-DAY / 2)).is_ok());
+    }
+    let error = known_root(&pin, &world.trust, at(-2 * DAY)).unwrap_err();
+    assert_eq!(class(&error), Class::Clock);
+}
+
+#[test]
+fn an_expired_root_is_told_of_to_who_asks_for_it_and_nothing_else_is_lifted() {
+    let world = World::new();
+    let pin = world.pin().root;
+    let late = at(900 * DAY);
+    let roots = newest_root_even_expired(&world.store, &pin, &world.trust, late).unwrap();
+    assert_eq!(roots.expired.unwrap().class(), Class::Stale);
+    assert_eq!(class(&newest_root(&world.store, &pin, &world.trust, late).unwrap_err()), Class::Stale);
+    put_root(&world, 2, 300 * DAY, &[&world.key]);
+    assert_eq!(class(&newest_root_even_expired(&world.store, &pin, &world.trust, late).unwrap_err()), Class::Root);
+}
+
+#[test]
 fn a_store_without_a_pin_is_refused_with_what_it_claims() {
     let world = World::new();
     let (directory, trust) = world.stranger();

@@ -105,6 +105,20 @@ impl Forge {
         self.head.seq + 1 + self.voids.len() as u64
     }
 
+    /// Begins the chain anew from the genesis that the store has now; later slots are removed.
+    pub fn restart(&mut self) {
+        for seq in 1..self.next_seq() {
+            fs::remove_file(self.object(&slot_key(seq))).unwrap();
+        }
+        let (record, head) = chain::first(&self.slot(0), &self.pin, &self.root).unwrap();
+        (self.head, self.voids, self.leaves) = (head, Vec::new(), vec![record.digest]);
+    }
+
+    /// The digest of the record in a slot.
+    pub fn digest_of(&self, seq: u64) -> Digest {
+        self.leaves[usize::try_from(seq).unwrap()]
+    }
+
     /// Takes an honest snapshot of the directory `tree`.
     pub fn honest(&mut self) {
         self.machine.ok(&["snapshot", "--store", "store", "tree"]);

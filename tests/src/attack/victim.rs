@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use jiff::Timestamp;
 use manifests::refusal::Class;
 use serde_json::Value;
 
 use super::Forge;
 use super::prebuilt::{self, Prebuilt};
-use crate::{Machine, Run};
+use crate::{Machine, Run, clock};
 
 /// Every command that reads a chain, with arguments that succeed on the honest one.
 pub struct Everything;
@@ -36,7 +38,15 @@ pub struct Victim {
     /// The machine.
     pub machine: Machine,
     store: String,
+    mirror: Option<String>,
+    /// What time it is there; that of the machine of the tests if it is not set.
+    now: Option<Timestamp>,
+    /// How many bytes a command may read.
+    read_cap_bytes: Option<u64>,
 }
+
+/// Files beyond this length are compared without being read.
+const LONG_BYTES: u64 = 16 << 20;
 
 /// What is in a directory: for each path its inode, its mode, and its bytes or the target of the link.
 type Contents = BTreeMap<PathBuf, (u64, u32, Vec<u8>)>;
@@ -49,12 +59,65 @@ impl Victim {
         victim
     }
 
-    /// A machine that has pinned a store that was made before (`prebuilt.rs`).
+    /// A machine that meets a store that was made before (`prebuilt.rs`): one that saw it in an honest state, if the
+    /// case has one, else one that knows the pin alone. Nothing was asked of the hostile store yet.
     pub fn of_prebuilt(attack: &Prebuilt) -> Self {
         let machine = Self::fresh();
-        attack.unpack(&machine.path("store"));
-        machine.ok(&["trust", "add", &format!("{}#root=sha256:{}", machine.arg("store"), attack.root())]);
-        Self { store: machine.arg("store"), machine }
+        let expected = &attack.expected;
+        let bootstrap = format!("{}{}", machine.arg("store"), attack.pin());
+        let mirror = attack.has_mirror().then(|| machine.arg("mirror"));
+        let mut victim =
+            Self { store: bootstrap.clone(), mirror, machine, now: Some(expected.now), read_cap_bytes: None };
+        if attack.was_seen() {
+            attack.unpack("before", &victim.machine.path("store"));
+            victim.now = expected.before.or(victim.now);
+            victim.store = victim.machine.arg("store");
+            let mut add = victim.machine.command(&["trust", "add", &bootstrap]);
+            victim.set_clock(&mut add);
+            Run::of(add).expect(0);
+            victim.now = Some(expected.now);
+            // A head that is cached here would stand in for one that is damaged there; it may be gone at any time.
+            fs::remove_dir_all(victim.machine.cache()).unwrap();
+        }
+        attack.unpack("store", &victim.machine.path("store"));
+        if let Some(mirror) = &victim.mirror {
+            attack.unpack("mirror", Path::new(mirror));
+        }
+        victim.read_cap_bytes = Some(expected.read_cap_bytes);
+        victim
+    }
+
+    /// Sees the records of the store once, so that no later command has something new to remember.
+    pub fn remembers(&self) {
+        self.accepts(&["log"]);
+    }
+
+    /// The honest state that was seen before comes back, at the time it was seen: all is as it was.
+    #[track_caller]
+    pub fn recovers(&mut self, attack: &Prebuilt) {
+        attack.unpack("before", &self.machine.path("store"));
+        self.now = attack.expected.before.or(Some(attack.expected.now));
+        assert_eq!(fs::read(self.restores("latest").join("file")).unwrap(), b"honest\n");
+        // A root that was kept and that the honest state does not have yet is named by `verify`.
+        if attack.roots_kept().is_none() {
+            self.verify_is_clean();
+        }
+    }
+
+    /// The one exception to "a refusal changes nothing": roots that follow from the pin are kept as they are verified.
+    /// One command is run and refused; after it no other changes anything.
+    #[track_caller]
+    pub fn keeps_roots(&self, count: u64, class: Class, object: &str) {
+        self.run(&["log"]).expect(class.exit_code().into()).stderr_names(object);
+        let trust = self.machine.home().join("trust");
+        let kept = contents(&trust).into_keys().filter(|path| path.parent().unwrap().ends_with("root")).count();
+        assert_eq!(kept as u64, count, "roots that follow from the pin are kept, and no others");
+    }
+
+    fn set_clock(&self, command: &mut Command) {
+        if let Some(now) = self.now {
+            clock::set(command, now);
+        }
     }
 
     fn fresh() -> Machine {
@@ -66,14 +129,31 @@ impl Victim {
 
     /// A machine that knows nothing of the chain.
     pub fn without_pin(forge: &Forge) -> Self {
-        Self { machine: Self::fresh(), store: forge.machine.arg("store") }
+        Self {
+            machine: Self::fresh(),
+            store: forge.machine.arg("store"),
+            mirror: None,
+            now: None,
+            read_cap_bytes: None,
+        }
     }
 
     /// Runs a command on the store, with its answer as JSON.
     pub fn run(&self, command: &[&str]) -> Run {
         let mut args = vec!["--store", &self.store, "--json"];
+        // Whoever judges a store, or writes to it, looks at that one alone.
+        let mirror = self.mirror.as_deref().filter(|_| command[0] != "verify");
+        args.extend(mirror.iter().flat_map(|mirror| ["--mirror", mirror]));
         args.extend(command);
-        self.machine.run(&args)
+        let mut command = self.machine.command(&args);
+        self.set_clock(&mut command);
+        let Some(cap) = self.read_cap_bytes else {
+            return Run::of(command);
+        };
+        let run = Run::measured(command);
+        let read = run.read_bytes.expect("the system tells how much was read");
+        assert!(read <= cap, "{args:?} read {read} bytes, more than {cap}");
+        run
     }
 
     /// Expects that a command ends well.
@@ -189,6 +269,10 @@ fn contents(directory: &Path) -> Contents {
             let entry = entry.unwrap();
             let metadata = entry.metadata().unwrap();
             let bytes = match entry.file_type() {
+                // Of what is too long to be read for every command, the length and the time of the last change.
+                kind if kind.is_file() && metadata.len() > LONG_BYTES => {
+                    format!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()).into_bytes()
+                }
                 kind if kind.is_file() => fs::read(entry.path()).unwrap(),
                 kind if kind.is_symlink() => {
                     let target = fs::read_link(entry.path()).unwrap();

@@ -1,6 +1,9 @@
 //! What must hold within a receipt: docs/format/receipt.md, "Verifying", step 4.
 
-use super::{CHANGES, INCLUDE_CAP, LeftOut, PATH_CAP, PROOFS, Receipt, RestoredTree, Statement, TEXT_CAP};
+use super::{
+    CHANGES, INCLUDE_CAP, LIFTABLE, LIFTED_CAP, LeftOut, PATH_CAP, PROOFS, REASON_CAP, Receipt, RestoredTree,
+    Statement, TEXT_CAP,
+};
 use crate::document::is_name;
 use crate::document::snapshot::TREES_CAP;
 use crate::keys::excerpt;
@@ -60,6 +63,20 @@ fn check_texts(receipt: &Receipt, object: &str) -> Result<(), Refusal> {
             check("selection", path, PATH_CAP)?;
         }
     }
+    if let Some(glass) = &receipt.break_glass {
+        check("break_glass.reason", &glass.reason, REASON_CAP)?;
+        if glass.lifted.len() > LIFTED_CAP {
+            let expected = format!("at most {LIFTED_CAP} refusals that were lifted");
+            return Err(Refusal::new(Class::TooMany, object, expected, glass.lifted.len()));
+        }
+        for lifted in &glass.lifted {
+            check("break_glass.lifted.object", &lifted.object, PATH_CAP)?;
+        }
+        if glass.lifted.is_empty() || !glass.lifted.is_sorted_by(|a, b| a < b) {
+            let expected = "no `break_glass`, or something that was lifted, sorted, each once";
+            return Err(Refusal::new(Class::Json, object, expected, "others"));
+        }
+    }
     receipt.trees.iter().try_for_each(|tree| check("trees.path", &tree.path, PATH_CAP))
 }
 
@@ -67,6 +84,10 @@ fn check_words(receipt: &Receipt, object: &str) -> Result<(), Refusal> {
     let newer = |expected: String, found: &str| Err(Refusal::new(Class::Newer, object, expected, excerpt(found)));
     if !PROOFS.contains(&receipt.proof.as_str()) {
         return newer(format!("a proof of {}", PROOFS.join(", ")), &receipt.proof);
+    }
+    let lifted = receipt.break_glass.iter().flat_map(|glass| &glass.lifted);
+    if let Some(other) = lifted.map(|lifted| &lifted.class).find(|class| !LIFTABLE.contains(&class.as_str())) {
+        return newer(format!("lifted refusals of {}", LIFTABLE.join(", ")), other);
     }
     let Some(changes) = &receipt.changes else {
         return Ok(());

@@ -11,6 +11,7 @@ use snapkit::restore::{self, Selection};
 
 use super::report::{Change, changes};
 use super::{CliError, Exit, RestoreArgs, Session, refused};
+use crate::cli::break_glass::BrokenGlass;
 use crate::cli::output::{Bytes, Report, Took};
 
 #[derive(Debug, Serialize)]
@@ -38,6 +39,7 @@ struct Done {
     recovered: Option<String>,
     removed: Vec<String>,
     not_removed: Vec<String>,
+    break_glass: Option<BrokenGlass>,
     seconds: f64,
 }
 
@@ -82,6 +84,9 @@ impl Report for Done {
         for name in &self.removed {
             writeln!(out, "  removed the old generation {name}")?;
         }
+        if let Some(glass) = &self.break_glass {
+            writeln!(out, "  {}", glass.line())?;
+        }
         writeln!(out, "  took {}", Took(Duration::from_secs_f64(self.seconds)))
     }
 }
@@ -89,6 +94,7 @@ impl Report for Done {
 pub(super) fn run(
     args: &RestoreArgs,
     wanted: &Wanted<'_>,
+    glass: Option<BrokenGlass>,
     session: &mut Session<'_>,
     started: Instant,
 ) -> Result<Exit, CliError> {
@@ -106,8 +112,9 @@ pub(super) fn run(
         session.out.warn(format_args!("an old generation could not be removed: {problem}"));
     }
     done.seconds = started.elapsed().as_secs_f64();
+    done.break_glass = glass;
     session.out.report(&done)?;
-    Ok(Exit::DONE)
+    Ok(BrokenGlass::exit(done.break_glass.as_ref(), Exit::DONE))
 }
 
 /// What would be done; nothing is written.
@@ -155,6 +162,7 @@ impl Done {
             recovered: None,
             removed: Vec::new(),
             not_removed: Vec::new(),
+            break_glass: None,
             seconds: 0.0,
         }
     }

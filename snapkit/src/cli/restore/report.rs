@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use snapkit::restore::{Adapted, Changed, Plan};
 
+use crate::cli::break_glass::BrokenGlass;
 use crate::cli::output::{Bytes, Report, Took};
 
 #[derive(Debug, Serialize)]
@@ -33,6 +34,7 @@ pub(super) struct Done {
     pub(super) proof: &'static str,
     pub(super) changes: Vec<Change>,
     pub(super) receipt: Option<PathBuf>,
+    pub(super) break_glass: Option<BrokenGlass>,
     pub(super) seconds: f64,
 }
 
@@ -155,6 +157,9 @@ impl Report for Done {
         }
         if let Some(receipt) = &self.receipt {
             writeln!(out, "  receipt {}", receipt.display())?;
+        }
+        if let Some(glass) = &self.break_glass {
+            writeln!(out, "  {}", glass.line())?;
         }
         writeln!(out, "  took {}", Took(Duration::from_secs_f64(self.seconds)))
     }

@@ -50,7 +50,7 @@ impl Report for Enrolled {
 }
 
 pub(in crate::cli) fn run(args: &EnrollArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let root = super::newest(&opened)?;
     let path = opened.trust.node_key(&opened.pin.root);
     let public = own_key(&path)?;

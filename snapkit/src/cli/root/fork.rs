@@ -70,7 +70,7 @@ struct Kept {
 }
 
 pub(super) fn run(args: &ForkArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let chain = opened.chain()?;
     let kept = chain.record(args.keep)?;
     let mut report = Forked {
@@ -136,7 +136,7 @@ pub(super) fn sign(
 
 /// Publishes a draft that enough holders of the role root have signed.
 pub(super) fn publish(bytes: &[u8], session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let chain = opened.chain()?;
     let keep = chain.record(claim(bytes)?.keep)?;
     let left_behind = chain.valid_after(keep.header.seq)?.iter().map(Kept::of).collect();

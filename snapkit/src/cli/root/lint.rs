@@ -77,7 +77,7 @@ pub(super) fn run(args: &LintArgs, session: &mut Session<'_>) -> Result<Exit, Cl
             (draft.document().clone(), draft.digest(), findings)
         }
         None => {
-            let opened = Opened::new(session)?;
+            let opened = Opened::alone(session)?;
             let root = newest(&opened)?;
             let mut findings = Vec::new();
             let owner = opened.trust.owner_key(&opened.pin.root);

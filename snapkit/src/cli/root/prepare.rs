@@ -98,7 +98,7 @@ struct Work {
 impl Work {
     /// The newest root of the store, and the draft of the next one as far as there is one.
     fn begin(options: &DraftOptions, session: &mut Session<'_>) -> Result<Self, CliError> {
-        let opened = Opened::new(session)?;
+        let opened = Opened::alone(session)?;
         let newest = newest(&opened)?;
         let now = Timestamp::now();
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);

@@ -66,7 +66,7 @@ pub(super) fn run(args: &PublishArgs, session: &mut Session<'_>) -> Result<Exit,
         return fork::publish(&bytes, session);
     }
     let (_, bytes) = read_draft(&args.draft)?;
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let records = if args.void_records { Records::MayGo } else { Records::MustStay };
     let done =
         publish(&*opened.store, &opened.trust, opened.pin, &bytes, records, Timestamp::now()).map_err(explained)?;

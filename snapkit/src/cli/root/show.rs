@@ -71,7 +71,7 @@ pub(super) fn run(args: &ShowArgs, session: &mut Session<'_>) -> Result<Exit, Cl
         session.out.report(&RootShown { verified: false, root, draft: report })?;
         return Ok(Exit::DONE);
     }
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let newest = newest(&opened)?;
     let version = args.version.unwrap_or(newest.version());
     let bytes = verified(&opened, version, newest.version())?;
