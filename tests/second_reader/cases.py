@@ -77,7 +77,7 @@ def manifest(path):
     base = path.parent / "chain-accepted"
     pin = (base / "pin").read_text().strip()
     kind = path.name.split("-")[0]
-    if kind == "chain":
+    if kind in ("chain", "forked"):
         chain = Chain(root.newest(DirectoryStore(path), pin, NOW), pin)
         for slot in range(len(list((path / "chain").iterdir()))):
             chain.take(slot, (path / f"chain/{slot}.json").read_bytes())
@@ -161,7 +161,7 @@ def store(path):
     for record in chain.snapshots():
         snapshot = Snapshot(held, record)
         snapshot.read_all()
-        private = record.body["private"]
+        private = snapshot.private
         lines = [f"content {private['content_digest']}", f"full {private['full_digest']}", *listing(snapshot)]
         stated = (expected / f"{record.seq}.txt").read_text().splitlines()
         demand(lines == stated, "E_INCONSISTENT", f"snapshot {record.seq} holds something else")

@@ -39,30 +39,33 @@ def open_chain(arguments):
 
 
 def pick(chain, seq):
-    """A snapshot by number, or the newest."""
-    found = [record for record in chain.snapshots() if seq in (None, record.seq)]
+    """A snapshot or image by number, or the latest snapshot."""
+    if seq is None:
+        return chain.latest()
+    found = [record for record in chain.records() if record.seq == seq and record.kind in ("snapshot", "image")]
     demand(found, "E_MISSING", "there is no such snapshot")
-    return found[-1]
+    return found[0]
 
 
 def verify(arguments):
     """All that is signed, the tiles, every tree; with --data every byte."""
     store, chain = open_chain(arguments)
-    tiles = log.check_tiles(store, [log.leaf(data) for data in chain.leaves])
+    tiles = log.check_tiles(store, [log.leaf(data) for data in chain.leaves()])
     places = {}
-    for stated in chain.segments:
+    for stated in chain.head.segments:
         data = store.read(f"segments/{stated['id']}", stated["bytes"] + 1)
         demand(len(data) == stated["bytes"], "E_SIZE", f"segment {stated['id']} has another length")
         places.update(segment.read(data, stated["id"]))
     total = 0
-    for record in chain.snapshots():
+    states = [record for record in chain.records() if record.kind in ("snapshot", "image")]
+    for record in states:
         snapshot = Snapshot(store, record)
         for each in snapshot.entries():
             for ref in each.refs + each.lists:
                 demand(ref["chunk"] in places, "E_MISSING", f"no segment knows chunk {ref['chunk']}")
         total += snapshot.read_all() if arguments.data else 0
-    print(f"slots={len(chain.leaves)} records={len(chain.records)} snapshots={len(chain.snapshots())} "
-          f"tiles={tiles} chunks={len(places)} bytes={total} log={chain.log_root()}")
+    print(f"slots={chain.log.size} records={len(chain.records())} states={len(states)} "
+          f"tiles={tiles} chunks={len(places)} bytes={total} log={chain.log.root().hex()}")
 
 
 def listing(snapshot):

@@ -29,7 +29,7 @@ def restore(snapshot, target):
     for top, entries in trees:
         left += _tree(snapshot.packs.chunk, os.fsencode(top), entries)
     if not left:
-        for (top, entries), stated in zip(trees, snapshot.record.body["private"]["trees"]):
+        for (top, entries), stated in zip(trees, snapshot.private["trees"]):
             found = digests.of_tree(scan(os.fsencode(top)))
             for name, value in zip(("content_digest", "full_digest"), found):
                 demand(value.hex() == stated[name], "E_HASH", f"what was restored has another {name} than {stated['name']}")

@@ -11,8 +11,9 @@ class Snapshot:
     """Every entry of every tree of a snapshot record, verified; contents are verified as they are read."""
 
     def __init__(self, store, record):
-        self.record, self.packs = record, Packs(store)
-        public, private = record.body["public"], record.body["private"]
+        body = record.body["state"] if record.kind == "image" else record.body
+        self.private, self.packs = body["private"], Packs(store)
+        public, private = body["public"], self.private
         self.trees, found = {}, {}
         for stated in private["trees"]:
             entries = tree.read(self.packs.chunk, stated["index"], stated["entries"])
