@@ -14,6 +14,8 @@ from blake3 import blake3
 
 import digests
 import keys
+import manifest as bootstrap
+import pins
 import receipt
 import root
 import segment
@@ -33,11 +35,24 @@ ROW = re.compile(r"^\| `([^`]+)` \| (accepted|E_[A-Z_]+)(, void)? \|", re.M)
 def run(testdata):
     """The failures, as lines; what was read is printed."""
     top, failures = Path(testdata), []
-    for kind, judge in [("manifests", manifest), ("packs/draft", pack), ("segments/draft", one_segment), ("trees/draft", one_tree)]:
+    for kind, judge in [("manifests", document), ("packs/draft", pack), ("segments/draft", one_segment), ("trees/draft", one_tree)]:
         failures += documented(top / kind, judge)
     failures += each_of(top / "attacks", lambda path: attack(path), "the class in expected.json")
     failures += each_of(top / "stores", store, "what expected/ has")
-    return failures
+    return failures + vectors(top / "vectors")
+
+
+def vectors(directory):
+    """Signatures that others have judged."""
+    judged = []
+    for group in json.loads((directory / "wycheproof/ed25519_test.json").read_text())["testGroups"]:
+        judged += [(group["publicKey"]["pk"], each["msg"], each["sig"], each["result"] == "valid") for each in group["tests"]]
+    for line in (directory / "edge/vectors.jsonl").read_text().splitlines():
+        each = json.loads(line)
+        judged.append((each["key"], each["message"], each["sig"], each["valid"]))
+    print(f"{directory}: {len(judged)} signatures")
+    return [f"{directory}: the signature {signature} by {key} is judged otherwise" for key, message, signature, valid in judged
+            if keys.verifies(bytes.fromhex(key), bytes.fromhex(signature), bytes.fromhex(message)) != valid]
 
 
 def documented(directory, judge):
@@ -72,7 +87,7 @@ def each_of(directory, judge, expected):
     return [f"{path}: {verdict}, which is not {expected}" for path, verdict in verdicts.items() if verdict != "accepted"]
 
 
-def manifest(path):
+def document(path):
     """A case of testdata/manifests, by the first word of its name."""
     base = path.parent / "chain-accepted"
     pin = (base / "pin").read_text().strip()
@@ -94,6 +109,10 @@ def manifest(path):
     chain.take(0, (base / "chain/0.json").read_bytes())
     if kind == "receipt":
         return receipt.verify((path / "receipt.json").read_bytes(), trusted, pin, chain.id)
+    if kind == "pins":
+        return pins.verify((path / "pins.json").read_bytes(), trusted, chain.id, "app")
+    if kind == "manifest":
+        return bootstrap.verify((path / "manifest.json").read_bytes(), trusted, pin, chain.id)
     found = chain.take(1, (path / "record.json").read_bytes())
     if isinstance(found, Void):
         raise found

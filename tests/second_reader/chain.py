@@ -52,7 +52,7 @@ class Chain:
     def take(self, seq, data, only_forks=False):
         """The next slot. Returns its record, or why it is void."""
         try:
-            record = self._entitled(seq, data, only_forks)
+            record = self.entitled(seq, data, only_forks)
         except Void as void:
             if only_forks:
                 return void
@@ -77,7 +77,7 @@ class Chain:
         record.log_after = copy.deepcopy(self.log)
         self._known[(record.seq, record.digest)] = record
 
-    def _entitled(self, seq, data, only_forks):
+    def entitled(self, seq, data, only_forks=False):
         """A record that somebody entitled signed for this slot. Until that is known, every refusal makes it void."""
         try:
             envelope = Envelope(data, LIMIT)

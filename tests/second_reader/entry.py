@@ -113,8 +113,8 @@ class Entry:
     torn: bool = False
 
     def without_path(self):
-        """What all members of a group of links share; each says for itself where its chunks lie."""
-        return replace(self, path=b"", refs=[], lists=[])
+        """What all members of a group of links share: all that the full digest covers, but for the path."""
+        return replace(self, path=b"", refs=[], lists=[], holes=[], torn=False)
 
 
 REGULAR_ONLY = {7, 8, 9, 10, 11, 16}

@@ -56,6 +56,13 @@ class Log:
         return {"size": self.size, "root": self.root().hex(), "frontier": [each.hex() for each in self.frontier]}
 
 
+def follows(stated):
+    """Whether the root of a log follows from its frontier, which has one hash for each one bit of the size."""
+    state = Log()
+    state.size, state.frontier = stated["size"], [bytes.fromhex(each) for each in stated["frontier"]]
+    return len(state.frontier) == state.size.bit_count() and state.root().hex() == stated["root"]
+
+
 def check_tiles(store, leaves):
     """Every tile that lies in a store of a directory holds the hashes that follow from the slots. Returns their number."""
     levels = [leaves]

@@ -7,6 +7,8 @@ Written from docs/format/ alone. It believes nothing but the pin that it is give
     reader.py ls      STORE --root SHA256 [--now TIME] [--snapshot SEQ]
     reader.py restore STORE --root SHA256 [--now TIME] [--snapshot SEQ] TARGET
     reader.py receipt STORE --root SHA256 [--now TIME] FILE
+    reader.py manifest STORE --root SHA256 [--now TIME] FILE
+    reader.py fork-proof FILE --root SHA256
     reader.py cases   TESTDATA
 """
 
@@ -18,7 +20,9 @@ import time
 import cases
 import digests
 import entry
+import fork_proof
 import log
+import manifest
 import receipt
 import root
 import segment
@@ -33,9 +37,13 @@ from store import DirectoryStore
 def open_chain(arguments):
     """Pin, roots, every record: all that is signed."""
     store = DirectoryStore(arguments.store)
-    now = strict_json.time(arguments.now, "now") if arguments.now else (int(time.time()), 0)
-    trusted = root.newest(store, arguments.root, now)
+    trusted = root.newest(store, arguments.root, moment(arguments))
     return store, Chain(trusted, arguments.root).read(store)
+
+
+def moment(arguments):
+    """Now, or the time that stands for it."""
+    return strict_json.time(arguments.now, "now") if arguments.now else (int(time.time()), 0)
 
 
 def pick(chain, seq):
@@ -121,6 +129,24 @@ def check_receipt(arguments):
     print(f"restored #{record.seq} exact={found['exact']} proof={found['proof']}")
 
 
+def check_manifest(arguments):
+    """A manifest under the root of its store, and the chain it speaks of."""
+    _, chain = open_chain(arguments)
+    with open(arguments.file, "rb") as file:
+        data = file.read(manifest.LIMIT + 1)
+    now = moment(arguments)
+    found, pinned = manifest.verify(data, chain.root, arguments.root, chain.id, now)
+    manifest.check(found, pinned, chain, now)
+    print(f"fresh name={found['name']} version={found['version']} head={found['head']['seq']} snapshot={found['snapshot']['seq']}")
+
+
+def check_fork_proof(arguments):
+    """A proof needs the digest of the first root alone."""
+    with open(arguments.file, "rb") as file:
+        one, other = fork_proof.verify(file.read(fork_proof.MOST + 1), arguments.root)
+    print(f"proved #{one.seq} {one.digest} and #{other.seq} {other.digest}")
+
+
 def run_cases(arguments):
     """Everything in testdata/."""
     failed = cases.run(arguments.testdata)
@@ -132,7 +158,8 @@ def main():
     """Exit code 0, or 3 with the class of the refusal at the end of a line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, run in [("verify", verify), ("ls", list_entries), ("restore", run_restore), ("receipt", check_receipt)]:
+    for name, run in [("verify", verify), ("ls", list_entries), ("restore", run_restore), ("receipt", check_receipt),
+                      ("manifest", check_manifest)]:
         command = commands.add_parser(name)
         command.set_defaults(run=run)
         command.add_argument("store")
@@ -144,8 +171,12 @@ def main():
             command.add_argument("--data", action="store_true")
         if name == "restore":
             command.add_argument("target")
-        if name == "receipt":
+        if name in ("receipt", "manifest"):
             command.add_argument("file")
+    command = commands.add_parser("fork-proof")
+    command.set_defaults(run=check_fork_proof)
+    command.add_argument("file")
+    command.add_argument("--root", required=True)
     command = commands.add_parser("cases")
     command.set_defaults(run=run_cases)
     command.add_argument("testdata")

@@ -2,6 +2,7 @@
 
 import re
 
+import log
 import strict_json
 from image import NAME, check_image
 from refusal import demand
@@ -81,6 +82,7 @@ class Record:
         demand(("chain" in self.header) == (kind != "genesis"), "E_JSON", "`chain` is in all records but genesis")
         demand(("previous" in self.header) == (kind != "genesis"), "E_JSON", "`previous` is in all records but genesis")
         self.log = document["log"]
+        demand(self.log["size"] == self.seq and log.follows(self.log), "E_INCONSISTENT", "a log that does not hold together")
         self.void = document.get("void", [])
         self.segments = self.header.get("segments")
         if self.segments is not None:
