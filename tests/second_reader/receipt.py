@@ -22,6 +22,7 @@ PREDICATE = record(
     {
         "chain": digest, "root": digest,
         "record": record({"seq": integer(), "epoch": integer(), "digest": digest, "name": text}),
+        "head": record({"seq": integer(), "epoch": integer(), "digest": digest, "time": time}),
         "exact": boolean,
         "left_out": record({"trees": integer(), "entries": integer()}),
         "restored": record(SUMS),
@@ -74,6 +75,8 @@ def _check_alone(subject, receipt):
     ascending(names, "E_JSON", "trees not in order")
     same = subject["name"] == receipt["record"]["name"] and subject["digest"]["sha256"] == receipt["record"]["digest"]
     demand(same, "E_INCONSISTENT", "the subject is not the record")
+    named, head = receipt["record"], receipt["head"]
+    demand((named["epoch"], named["seq"]) <= (head["epoch"], head["seq"]), "E_INCONSISTENT", "a head before the record")
     for name, total in receipt["restored"].items():
         demand(total == sum(tree[name] for tree in receipt["trees"]), "E_INCONSISTENT", f"`{name}` is not the sum")
     demand(receipt["started"] <= receipt["finished"], "E_INCONSISTENT", "ended before it began")
