@@ -166,7 +166,9 @@ class Chain:
         demand(record is not None, "E_MISSING", "there is no snapshot")
         if record.kind == "rollback":
             target = record.body["target"]
-            found = [each for each in self.snapshots() if each.seq < record.seq and each.digest == target["digest"]]
-            demand(found and found[0].seq == target["seq"], "E_INCONSISTENT", "a rollback to what is no snapshot before it")
+            found = [each for each in self.records() if each.seq == target["seq"]]
+            demand(found, "E_FORK", "a rollback to what does not count")
+            demand(found[0].digest == target["digest"], "E_MIX", "a rollback to another record than the one in its slot")
             record = found[0]
+            demand(record.kind == "snapshot", "E_TYPE", "a rollback to what is no snapshot")
         return record

@@ -58,7 +58,7 @@ def pick(chain, seq):
 def verify(arguments):
     """All that is signed, the tiles, every tree; with --data every byte."""
     store, chain = open_chain(arguments)
-    tiles = log.check_tiles(store, [log.leaf(data) for data in chain.leaves()])
+    right, wrong = log.check_tiles(store, [log.leaf(data) for data in chain.leaves()])
     places = {}
     for stated in chain.head.segments:
         data = store.read(f"segments/{stated['id']}", stated["bytes"] + 1)
@@ -73,7 +73,7 @@ def verify(arguments):
                 demand(ref["chunk"] in places, "E_MISSING", f"no segment knows chunk {ref['chunk']}")
         total += snapshot.read_all() if arguments.data else 0
     print(f"slots={chain.log.size} records={len(chain.records())} states={len(states)} "
-          f"tiles={tiles} chunks={len(places)} bytes={total} log={chain.log.root().hex()}")
+          f"tiles={right} wrong_tiles={wrong} chunks={len(places)} bytes={total} log={chain.log.root().hex()}")
 
 
 def listing(snapshot):

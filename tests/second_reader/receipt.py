@@ -36,6 +36,10 @@ PREDICATE = record(
     },
     {
         "selection": record({}, {"path": PATH, "include": array(PATH, 1, 64, "E_TOO_MANY")}),
+        "break_glass": record({
+            "reason": plain_text(1, 1024),
+            "lifted": array(record({"class": text, "object": PATH}), 1, 16, "E_TOO_MANY"),
+        }),
         "changes": array(record({"what": text, "count": integer(1)}), least=1),
         "critical": strict_json.anything, "ext": strict_json.anything,
     },
@@ -70,6 +74,9 @@ def _check_alone(subject, receipt):
     changes = [each["what"] for each in receipt.get("changes", [])]
     demand(set(changes) <= CHANGES, "E_NEWER", f"the changes {changes}")
     ascending(changes, "E_JSON", "changes not in order")
+    lifted = [(each["class"], each["object"]) for each in receipt.get("break_glass", {"lifted": []})["lifted"]]
+    demand({refusal for refusal, _ in lifted} <= {"E_STALE"}, "E_NEWER", f"the lifted refusals {lifted}")
+    ascending(lifted, "E_JSON", "lifted refusals not in order")
     names = [tree["name"] for tree in receipt["trees"]]
     demand(all(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name) for name in names), "E_JSON", "no name of a tree")
     ascending(names, "E_JSON", "trees not in order")

@@ -57,8 +57,8 @@ fn damage(path: &Path) {
 #[test]
 fn openssl_and_coreutils_run_what_explain_prints() {
     let machine = chain();
-    let record = machine.ok(&["verify", "--store", "store", "--explain"]).text().into_owned();
-    let receipt = machine.ok(&["receipt", "verify", "receipt.json", "--explain"]).text().into_owned();
+    let record = machine.ok(&["verify", "--store", "store", "--explain"]).text().to_owned();
+    let receipt = machine.ok(&["receipt", "verify", "receipt.json", "--explain"]).text().to_owned();
     for (what, script, file) in
         [("record", record, "store/chain/00000000000000000003.json"), ("receipt", receipt, "receipt.json")]
     {
@@ -76,7 +76,7 @@ fn openssl_and_coreutils_run_what_explain_prints() {
 #[test]
 fn what_explain_prints_refuses_another_root() {
     let machine = chain();
-    let script = machine.ok(&["verify", "--store", "store", "--explain"]).text().into_owned();
+    let script = machine.ok(&["verify", "--store", "store", "--explain"]).text().to_owned();
     let other = Machine::new();
     other.ok(&["init", "store"]);
     fs::copy(other.path("store/root/1.json"), machine.path("store/root/1.json")).unwrap();
@@ -140,7 +140,7 @@ fn ssh_keygen_signs_and_verifies_with_an_exported_key() {
     let key = keys(&machine).join("node.key");
     let key = key.to_str().unwrap();
     machine.ok(&["key", "export", key, "--ssh", "--out", "id"]);
-    let line = machine.ok(&["key", "export", key, "--ssh", "--public"]).text().into_owned();
+    let line = machine.ok(&["key", "export", key, "--ssh", "--public"]).text().to_owned();
     machine.write("allowed", format!("node@example namespaces=\"snapkit\" {line}"));
     machine.write("message", "a message");
     let run = |script: &str| Command::new("sh").args(["-c", script]).current_dir(machine.path("")).output().unwrap();

@@ -70,6 +70,26 @@ fn it_restores_what_snapkit_stored_and_agrees_on_every_number() {
 }
 
 #[test]
+fn it_follows_a_rollback_and_void_slots() {
+    if is_left_out() {
+        return;
+    }
+    let machine = Machine::new();
+    machine.ok(&["init", "store"]);
+    for number in 1..=2 {
+        machine.write("tree/file", format!("{number}\n"));
+        machine.ok(&["snapshot", "--store", "store", "tree"]);
+    }
+    machine.write("store/chain/00000000000000000003.json", "nobody signed this");
+    machine.ok(&["rollback", "--store", "store", "--to", "#1", "--reason", "a test"]);
+    let pin = pin(&machine);
+    let verified = read(&machine, &["verify", "store", "--root", &pin, "--data"]);
+    assert!(verified.starts_with("slots=5 records=4 states=2 tiles=") && verified.contains(" wrong_tiles=0 "), "{verified}");
+    read(&machine, &["restore", "store", "--root", &pin, "back"]);
+    assert_eq!(fs::read(machine.path("back/file")).unwrap(), b"1\n");
+}
+
+#[test]
 fn it_refuses_a_store_that_is_not_the_pinned_one_and_one_that_was_changed() {
     if is_left_out() {
         return;
