@@ -227,7 +227,10 @@ fn of_state(trees: &[RestoredTree]) -> Digests {
         }
         Digest(*hasher.finalize().as_bytes())
     };
-    Digests { content_digest: state(|tree| tree.found.content_digest), full_digest: state(|tree| tree.found.full_digest) }
+    Digests {
+        content_digest: state(|tree| tree.found.content_digest),
+        full_digest: state(|tree| tree.found.full_digest),
+    }
 }
 
 /// The text of that receipt's payload.

@@ -69,7 +69,13 @@ fn wycheproof_ed25519() {
                 "invalid" => false,
                 other => panic!("test {} has the result {other}", test.tc_id),
             };
-            assert_eq!(accepts(&group.public_key.pk, &test.msg, &test.sig), expected, "{} {}", test.tc_id, test.comment);
+            assert_eq!(
+                accepts(&group.public_key.pk, &test.msg, &test.sig),
+                expected,
+                "{} {}",
+                test.tc_id,
+                test.comment
+            );
             count += 1;
         }
     }

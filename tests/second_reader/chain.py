@@ -83,7 +83,8 @@ class Chain:
             envelope = Envelope(data, LIMIT)
             kind = kind_of(envelope.type)
             demand(kind == "fork" or not only_forks, "E_FORK", "left behind")
-            signers = self._signers(kind, seq, envelope)
+            kept = self.root.kept.get(seq) == (kind, envelope.digest)
+            signers = None if kept else set(self._signers(kind, seq, envelope).values())
             document = strict_json.parse(envelope.payload)
             demand(isinstance(document, dict), "E_JSON", "the payload is no object")
             claimed = strict_json.integer()(document.get("seq"), "seq")
@@ -93,15 +94,17 @@ class Chain:
             demand(seq == 0 or chain == self.id, "E_ORIGIN", "a record of another chain")
         except Refused as refused:
             raise Void(refused.refusal, str(refused)) from refused
-        return Record(kind, document, envelope, set(signers.values()))
+        return Record(kind, document, envelope, signers)
 
     def _signers(self, kind, seq, envelope):
-        """The keys that signed, of the first role whose threshold they reach."""
+        """The keys that signed, {bytes: id}, of the first role whose threshold they reach."""
         reasons = []
         for role in ROLES.get(kind, ANY_ROLE):
-            allowed, threshold = self.root.writers_at(seq) if role == "writer" else self.root.role(role)
+            # Genesis is judged by the first root, whoever has the role now.
+            judge = self.root.first if kind == "genesis" else self.root
+            allowed, threshold = judge.writers_at(seq) if role == "writer" else judge.role(role)
             try:
-                return envelope.signers(allowed, threshold, self.root.keys)
+                return envelope.signers(allowed, threshold, {**self.root.keys, **judge.keys})
             except Refused as refused:
                 reasons.append(refused)
                 retired = self.root.role("writer")[0]

@@ -88,7 +88,8 @@ class Record:
         if self.segments is not None:
             demand(kind != "genesis", "E_JSON", "genesis with segments")
             demand(len({each["id"] for each in self.segments}) == len(self.segments), "E_JSON", "a segment twice")
-        demand(self.header["writer"]["key"] in signers, "E_KEYID", "`writer.key` is not a key that signed")
+        # A record that the root keeps by name has no signers to be asked for.
+        demand(signers is None or self.header["writer"]["key"] in signers, "E_KEYID", "`writer.key` is not a key that signed")
         self.body = BODIES.get(kind, lambda body, _: body)(document["body"], "body")
         demand(self.header["term"] == 0, "E_NEWER", "a term above 0")
         self._check_epoch()

@@ -1,5 +1,7 @@
 """The trust root and its versions: docs/format/root.md."""
 
+import re
+
 import strict_json
 from envelope import Envelope
 from keys import check_public, key_id
@@ -9,6 +11,7 @@ from strict_json import array, ascending, digest, hexadecimal, integer, record, 
 TYPE = "application/vnd.snapkit.root+json"
 LIMIT = 64 * 1024
 MOST_STEPS = 256
+KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 ROLES = {"root", "release", "manifest", "writer", "prune", "drill", "node"}
 FIELDS = record(
     {
@@ -20,7 +23,10 @@ FIELDS = record(
         "roles": array(record({"name": text, "keys": array(digest), "threshold": integer()})),
         "writers": array(record({"key": digest, "from_seq": integer()}, {"until_seq": integer()})),
     },
-    {"critical": strict_json.anything, "ext": strict_json.anything},
+    {
+        "kept": array(record({"seq": integer(), "kind": text, "sha256": digest}), least=1),
+        "critical": strict_json.anything, "ext": strict_json.anything,
+    },
 )
 
 
@@ -39,6 +45,8 @@ class Root:
         self.keys = _keys(fields["keys"])
         self.roles = _roles(fields["roles"], self.keys)
         self.ranges = _ranges(fields["writers"], self.roles)
+        self.kept = {each["seq"]: (each["kind"], each["sha256"]) for each in _kept(fields.get("kept", []))}
+        self.first = self
 
     def role(self, name):
         """The keys of a role and its threshold; a role that is not listed has no keys."""
@@ -71,9 +79,9 @@ def _keys(listed):
 
 
 def _roles(listed, keys):
+    ascending([each["name"] for each in listed], "E_ROOT", "roles not in order")
     for each in listed:
         demand(each["name"] in ROLES, "E_NEWER", f"the role {each['name']}")
-    ascending([each["name"] for each in listed], "E_ROOT", "roles not in order")
     for each in listed:
         ascending(each["keys"], "E_THRESHOLD", f"keys of {each['name']} not in order")
         demand(1 <= each["threshold"] <= len(each["keys"]), "E_THRESHOLD", f"threshold of {each['name']}")
@@ -92,6 +100,13 @@ def _ranges(listed, roles):
     for low, high in zip(listed, listed[1:]):
         demand(low["key"] != high["key"] or low.get("until_seq", high["from_seq"] + 1) <= high["from_seq"],
                "E_ROOT", "ranges of a writer overlap")
+    return listed
+
+
+def _kept(listed):
+    ascending([each["seq"] for each in listed], "E_ROOT", "kept records not in order")
+    for each in listed:
+        demand(each["seq"] >= 1 and KIND.fullmatch(each["kind"]), "E_ROOT", "a kept record that is no such record")
     return listed
 
 
@@ -117,6 +132,7 @@ def following(data, old):
     root = Root(envelope)
     demand(root.version == old.version + 1, "E_VERSION", f"version {root.version} after {old.version}")
     root.check_signed_by(envelope, root)
+    root.first = old.first
     return root
 
 

@@ -74,6 +74,22 @@ fn openssl_and_coreutils_run_what_explain_prints() {
 }
 
 #[test]
+fn what_explain_prints_goes_over_every_root() {
+    let machine = chain();
+    machine.ok(&["key", "generate", "second.key"]);
+    machine.ok(&["root", "add-key", "--store", "store", "second.key", "--role", "root", "--draft", "draft.json"]);
+    machine.ok(&["root", "sign", "--store", "store", "draft.json"]);
+    machine.ok(&["root", "publish", "--store", "store", "draft.json"]);
+    let script = machine.ok(&["verify", "--store", "store", "--explain"]).text().to_owned();
+    let good = sh(&machine, "run", &script);
+    // Root 1 over itself, root 2 by the keys of root 1 and by its own, the record.
+    assert_eq!(said(&good).matches("Signature Verified Successfully").count(), 4, "{}\n{script}", said(&good));
+    assert!(said(&good).ends_with("everything holds\n"), "{}", said(&good));
+    damage(&machine.path("store/root/2.json"));
+    assert!(!sh(&machine, "run-damaged", &script).status.success());
+}
+
+#[test]
 fn what_explain_prints_refuses_another_root() {
     let machine = chain();
     let script = machine.ok(&["verify", "--store", "store", "--explain"]).text().to_owned();

@@ -84,9 +84,40 @@ fn it_follows_a_rollback_and_void_slots() {
     machine.ok(&["rollback", "--store", "store", "--to", "#1", "--reason", "a test"]);
     let pin = pin(&machine);
     let verified = read(&machine, &["verify", "store", "--root", &pin, "--data"]);
-    assert!(verified.starts_with("slots=5 records=4 states=2 tiles=") && verified.contains(" wrong_tiles=0 "), "{verified}");
+    assert!(
+        verified.starts_with("slots=5 records=4 states=2 tiles=") && verified.contains(" wrong_tiles=0 "),
+        "{verified}"
+    );
     read(&machine, &["restore", "store", "--root", &pin, "back"]);
     assert_eq!(fs::read(machine.path("back/file")).unwrap(), b"1\n");
+}
+
+#[test]
+fn it_follows_another_root_and_a_fork() {
+    if is_left_out() {
+        return;
+    }
+    let machine = Machine::new();
+    machine.ok(&["init", "store"]);
+    for number in 1..=3 {
+        machine.write("tree/file", format!("{number}\n"));
+        machine.ok(&["snapshot", "--store", "store", "tree"]);
+    }
+    machine.ok(&["key", "generate", "second.key"]);
+    machine.ok(&["root", "add-key", "--store", "store", "second.key", "--role", "release", "--draft", "draft.json"]);
+    machine.ok(&["root", "sign", "--store", "store", "draft.json"]);
+    machine.ok(&["root", "publish", "--store", "store", "draft.json"]);
+    machine.ok(&["root", "fork", "--store", "store", "--keep", "1", "--reason", "a test"]);
+    machine.write("tree/file", "5\n");
+    machine.ok(&["snapshot", "--store", "store", "tree"]);
+    let pin = pin(&machine);
+    assert!(machine.path("store/root/2.json").exists());
+    let verified = read(&machine, &["verify", "store", "--root", &pin, "--data"]);
+    assert!(verified.starts_with("slots=6 records=4 states=2 "), "{verified}");
+    read(&machine, &["restore", "store", "--root", &pin, "back"]);
+    assert_eq!(fs::read(machine.path("back/file")).unwrap(), b"5\n");
+    let left_behind = second_reader(&machine.path(""), &["ls", "store", "--root", &pin, "--snapshot", "3"]);
+    assert_eq!(left_behind.status.code(), Some(3), "{}", said(&left_behind));
 }
 
 #[test]

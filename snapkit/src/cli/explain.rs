@@ -45,8 +45,8 @@ pub(super) struct Document<'a> {
     pub(super) what: String,
     /// The command that gets it into `document.json`.
     pub(super) get: String,
-    /// SHA-256 of its payload, where that is known from elsewhere than the document.
-    pub(super) digest: Option<Digest>,
+    /// SHA-256 of its payload: its name.
+    pub(super) digest: Digest,
     /// The roles of which one signed.
     pub(super) roles: &'a [&'a str],
     /// Keys that signed.
@@ -74,8 +74,14 @@ pub(super) fn script(
     let newest = newest.ok_or_else(|| no_root(pin))?;
     let named = format!("root-{}", newest.version());
     let _ = writeln!(text, "\n# The document.\n{}\nunpack document", document.get);
-    if let Some(digest) = document.digest {
-        let _ = writeln!(text, "echo \"{digest}  document.payload\" | sha256sum --check");
+    let digest = document.digest;
+    let _ = writeln!(
+        text,
+        "# Its name is the SHA-256 of its payload.\necho \"{digest}  document.payload\" | sha256sum --check"
+    );
+    if document.signers.is_empty() {
+        let _ = writeln!(text, "# No signature is asked for: the root keeps this record by name.");
+        let _ = writeln!(text, "grep -o '\"sha256\":\"{digest}\"' {named}.payload");
     }
     for key in &document.signers {
         let held = |role: &&&str| newest.signers(role).allowed.contains(key);
@@ -141,7 +147,12 @@ fn names(envelope: &[u8], key: &PublicKey) -> bool {
 }
 
 fn no_root(pin: &Digest) -> Refusal {
-    Refusal::new(manifests::refusal::Class::NoPin, format!("root sha256:{pin}"), "a root that was verified here", "none")
+    Refusal::new(
+        manifests::refusal::Class::NoPin,
+        format!("root sha256:{pin}"),
+        "a root that was verified here",
+        "none",
+    )
 }
 
 /// The command that gets an object of a store into a file.

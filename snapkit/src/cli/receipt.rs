@@ -110,7 +110,7 @@ fn explained(file: &Path, verified: &VerifiedReceipt, session: &Session<'_>) -> 
     let document = explain::Document {
         what: format!("the receipt {}", file.display()),
         get: explain::copy(&file.to_string_lossy(), "document.json"),
-        digest: Some(verified.digest),
+        digest: verified.digest,
         roles: &["node"],
         signers: verified.signers.clone(),
     };

@@ -161,7 +161,7 @@ fn explained(opened: &Opened, chain: &Chain<'_>, seq: u64) -> Result<String, Cli
     let document = explain::Document {
         what: format!("record {seq} of the store {url}"),
         get: explain::get(url, &format!("chain/{seq:020}.json"), "document.json"),
-        digest: None,
+        digest: record.digest,
         roles: roles_of(record.body.kind()),
         signers: record.signers,
     };
