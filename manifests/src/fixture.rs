@@ -192,7 +192,8 @@ pub(crate) fn receipt() -> Receipt {
             bytes: tree.bytes,
         }
     };
-    let all = Digests { content_digest: body.private.content_digest, full_digest: body.private.full_digest };
+    let trees: Vec<RestoredTree> = body.private.trees.iter().map(tree).collect();
+    let all = of_state(&trees);
     Receipt {
         chain: head.chain,
         root: pin(),
@@ -205,7 +206,7 @@ pub(crate) fn receipt() -> Receipt {
         restored: Counts { entries: body.public.entries, files: body.public.files, bytes: body.public.bytes },
         transfer: Transfer { fetched_bytes: 900, reused_bytes: 0 },
         state: State { signed: all, found: all },
-        trees: body.private.trees.iter().map(tree).collect(),
+        trees,
         proof: "written".into(),
         break_glass: None,
         started: at("2026-11-20T13:00:00Z"),
@@ -215,6 +216,21 @@ pub(crate) fn receipt() -> Receipt {
         node: node().public().id(),
         critical: None,
         ext: serde_json::Map::new(),
+    }
+}
+
+/// docs/format/digests.md: what was found over all trees, so that the example holds for readers that compute it.
+fn of_state(trees: &[RestoredTree]) -> Digests {
+    let state = |digest: fn(&RestoredTree) -> Digest| {
+        let mut hasher = blake3::Hasher::new();
+        for tree in trees {
+            hasher.update(&(tree.name.len() as u32).to_le_bytes()).update(tree.name.as_bytes()).update(&digest(tree).0);
+        }
+        Digest(*hasher.finalize().as_bytes())
+    };
+    Digests {
+        content_digest: state(|tree| tree.found.content_digest),
+        full_digest: state(|tree| tree.found.full_digest),
     }
 }
 

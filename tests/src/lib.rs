@@ -17,6 +17,7 @@ pub mod every_kind;
 pub mod kill;
 pub mod machine;
 pub mod numbers;
+pub mod python;
 
 pub use every_kind::EveryKind;
 pub use machine::{Machine, Run};

@@ -3,7 +3,7 @@
 //! Nothing here asks a store: a receipt is judged by the roots in the trust directory, or by a key that is named.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use snapkit::store::known_address;
 use snapkit::trust::{self, Location, TrustDir, TrustError};
 
 use super::exit_code::{CliError, Exit};
+use super::explain;
 use super::output::{Bytes, Report, write_table};
 use super::session::Session;
 
@@ -43,6 +44,9 @@ enum ReceiptCommand {
         /// Read this directory and compare its digests; of several trees each is expected in DIR/NAME
         #[arg(long, value_name = "DIR")]
         against: Option<PathBuf>,
+        /// Print commands that check the roots and the receipt with openssl and coreutils, and do nothing else
+        #[arg(long, conflicts_with_all = ["of", "against", "key"])]
+        explain: bool,
     },
     /// Show everything that a good receipt says
     Show {
@@ -68,7 +72,12 @@ pub(super) fn run(args: &ReceiptArgs, session: &mut Session<'_>) -> Result<Exit,
             session.out.report(&Shown { digest: verified.digest.to_string(), receipt: verified.receipt })?;
             Ok(Exit::DONE)
         }
-        ReceiptCommand::Verify { receipt, of, against } => {
+        ReceiptCommand::Verify { receipt, explain: true, .. } => {
+            let (verified, _) = verified(receipt, session)?;
+            session.out.bytes(explained(&receipt.file, &verified, session)?.as_bytes())?;
+            Ok(Exit::DONE)
+        }
+        ReceiptCommand::Verify { receipt, of, against, explain: false } => {
             let (verified, believed) = verified(receipt, session)?;
             let receipt = &verified.receipt;
             if let Some(of) = of.as_ref().filter(|of| !is_of(receipt, of)) {
@@ -90,6 +99,23 @@ pub(super) fn run(args: &ReceiptArgs, session: &mut Session<'_>) -> Result<Exit,
             Ok(if report.holds() { Exit::DONE } else { Exit::NO })
         }
     }
+}
+
+/// The commands that check a receipt which was verified by a root.
+fn explained(file: &Path, verified: &VerifiedReceipt, session: &Session<'_>) -> Result<String, CliError> {
+    let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
+    let pin = verified.receipt.root;
+    let roots = trust.roots(&pin)?;
+    let file = path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let document = explain::Document {
+        what: format!("the receipt {}", file.display()),
+        get: explain::copy(&file.to_string_lossy(), "document.json"),
+        digest: verified.digest,
+        roles: &["node"],
+        signers: verified.signers.clone(),
+    };
+    let get = |version: u64, to: &str| explain::copy(&trust.kept_root(&pin, version).to_string_lossy(), to);
+    explain::script(&pin, &roots, &get, &document).map_err(|refusal| TrustError::from(refusal).into())
 }
 
 /// Whether the receipt is of the snapshot that is named by number, name or id.

@@ -8,16 +8,18 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use manifests::chain::CHAIN_ROLES;
 use manifests::digest::Digest;
 use manifests::document::record::Body;
 use manifests::document::snapshot::Snapshot;
 use manifests::refusal::Class;
 use serde::Serialize;
-use snapkit::chain::{TilePolicy, record_name};
+use snapkit::chain::{Chain, TilePolicy, record_name};
 use snapkit::fetch::Fetcher;
 use snapkit::id::PackId;
 use snapkit::selector::Selector;
 use snapkit::snapshot::Directories;
+use snapkit::trust::TrustError;
 use snapkit::verify::{Depth, Inventory, check_data, take_inventory};
 
 use super::break_glass::{BreakGlass, BrokenGlass};
@@ -45,7 +47,7 @@ pub(super) struct VerifyArgs {
     /// Write hints and tiles again that are missing or wrong
     #[arg(long)]
     heal: bool,
-    /// Print commands that check the newest record with openssl and coreutils, and do nothing else
+    /// Print commands that check the roots and the newest record with openssl and coreutils, and do nothing else
     #[arg(long)]
     explain: bool,
     /// Check a proof that a chain was split, and do nothing else; no store is needed
@@ -149,6 +151,32 @@ impl Report for Verified {
     }
 }
 
+/// Who may sign a record of a kind: `docs/format/record.md`.
+fn roles_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "genesis" | "fork" => &["root"],
+        "snapshot" | "image" => &["writer"],
+        "rollback" => &["manifest", "writer"],
+        _ => CHAIN_ROLES,
+    }
+}
+
+/// The commands that check record `seq`.
+fn explained(opened: &Opened, chain: &Chain<'_>, seq: u64) -> Result<String, CliError> {
+    let record = chain.record(seq)?;
+    let url = opened.store.url();
+    let document = explain::Document {
+        what: format!("record {seq} of the store {url}"),
+        get: explain::get(url, &format!("chain/{seq:020}.json"), "document.json"),
+        digest: record.digest,
+        roles: roles_of(record.body.kind()),
+        signers: record.signers,
+    };
+    let roots = opened.trust.roots(&opened.pin.root)?;
+    let get = |version: u64, file: &str| explain::get(url, &format!("root/{version}.json"), file);
+    explain::script(&opened.pin.root, &roots, &get, &document).map_err(|refusal| TrustError::from(refusal).into())
+}
+
 pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let started = Instant::now();
     if let Some(file) = &args.fork_proof {
@@ -159,8 +187,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
     let glass = args.glass.lift(&chain, session);
     let newest = chain.head()?;
     if args.explain {
-        let script = explain::script(&chain, &*opened.store, newest.head.seq)?;
-        session.out.bytes(script.as_bytes())?;
+        session.out.bytes(explained(&opened, &chain, newest.head.seq)?.as_bytes())?;
         return Ok(BrokenGlass::exit(glass.as_ref(), Exit::DONE));
     }
     let chosen = match &args.snapshot {
