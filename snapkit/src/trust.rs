@@ -9,6 +9,7 @@
 mod bootstrap;
 mod directory;
 pub(crate) mod file;
+mod kept;
 mod roots;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::store::StoreError;
 
 pub use bootstrap::{Bootstrap, Location, Minimum, NotABootstrap, Pin};
 pub use directory::{Mark, Pending, TrustDir};
+pub use kept::{Judge, MarksLock};
 pub use roots::{Roots, claimed_root, known_root, newest_root, newest_root_of_any_age, pin_for};
 
 /// Why trust could not be established. Neither the store nor the trust directory was changed.

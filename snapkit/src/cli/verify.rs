@@ -23,7 +23,8 @@ use snapkit::verify::{Depth, Inventory, check_data, take_inventory};
 use super::exit_code::{CliError, Exit};
 use super::explain;
 use super::fork_proof;
-use super::opened::Opened;
+use super::from::FromArgs;
+use super::manifest::target::Summary;
 use super::output::{Bytes, Report, Took};
 use super::session::Session;
 
@@ -53,6 +54,15 @@ pub(super) struct VerifyArgs {
     /// The root that the proof must begin with; default: a root that is trusted here
     #[arg(long, value_name = "sha256:DIGEST", requires = "fork_proof")]
     root: Option<RootPin>,
+    #[command(flatten)]
+    from: FromArgs,
+}
+
+impl VerifyArgs {
+    /// The store that `--from` names.
+    pub(super) fn place(&self) -> Option<String> {
+        self.from.place()
+    }
 }
 
 /// The digest of a first root, as bootstrap strings have it.
@@ -98,6 +108,7 @@ struct Verified {
     read_bytes: u64,
     entries_checked: u64,
     findings: Vec<Found>,
+    manifest: Option<Summary>,
     seconds: f64,
 }
 
@@ -127,6 +138,11 @@ impl Report for Verified {
                 writeln!(out, "  needed by {}{more}", shown.join(", "))?;
             }
         }
+        if let Some(manifest) = &self.manifest {
+            let Summary { name, version, lag, snapshot, expires, .. } = manifest;
+            writeln!(out, "manifest {name} v{version} is fresh until {expires}; its head is {lag} records behind")?;
+            writeln!(out, "newest complete snapshot {snapshot}, pins version {}", manifest.pins_version)?;
+        }
         let Self { records, snapshots, void_slots, packs, segments, .. } = self;
         writeln!(out, "{records} records, {snapshots} snapshots, {void_slots} void slots; newest {}", self.head)?;
         if self.forks > 0 {
@@ -147,7 +163,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(file) = &args.fork_proof {
         return fork_proof::run(file, args.root.map(|RootPin(digest)| digest), session);
     }
-    let opened = Opened::new(session)?;
+    let (opened, manifest) = args.from.open(session)?;
     let chain = opened.chain()?;
     let newest = chain.head()?;
     if args.explain {
@@ -239,6 +255,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         read_bytes: report.read_bytes,
         entries_checked: report.entries,
         findings,
+        manifest,
         seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(exit)
