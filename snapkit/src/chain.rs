@@ -202,6 +202,11 @@ impl<'a> Chain<'a> {
         error
     }
 
+    /// What a document that came with the store is refused for, or that the store was replaced by another.
+    pub fn refused(&self, refusal: Refusal) -> ChainError {
+        self.blame(refusal.into())
+    }
+
     /// The segments that hold from `newest` on. No request, unless other tools wrote records that leave them as before.
     ///
     /// # Errors

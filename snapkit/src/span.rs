@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// A span of whole seconds, at most ten years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -71,6 +71,11 @@ impl fmt::Display for Span {
         let (unit, seconds) = UNITS.iter().find(fits).copied().unwrap_or(('s', 1));
         write!(out, "{}{unit}", self.seconds / seconds)
     }
+}
+
+/// The beginning of the second that `time` lies in: documents that people read need no nanoseconds.
+pub fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// A length of time as people say it, in the two largest units: `3 d 4 h`, `12 min`, `0 s`.

@@ -15,7 +15,7 @@ use manifests::envelope::{self, Nested};
 use manifests::refusal::{Class, Refusal};
 use serde::Serialize;
 use snapkit::manifest::{ManifestError, Surroundings, plan, write_file};
-use snapkit::span::Said;
+use snapkit::span::{Said, whole_second};
 use snapkit::trust::{self, Judge, TrustDir};
 
 use super::exit_code::{CliError, Exit};
@@ -121,8 +121,8 @@ fn edit(path: &Path, renew: bool, session: &mut Session<'_>) -> Result<Exit, Cli
     }
     if !planned.changed {
         let lifetime = pins.expires.duration_since(pins.issued);
-        (pins.version, pins.issued) = (floor + 1, chain.now());
-        pins.expires = chain.now().checked_add(lifetime).unwrap_or(Timestamp::MAX);
+        (pins.version, pins.issued) = (floor + 1, whole_second(chain.now()));
+        pins.expires = pins.issued.checked_add(lifetime).unwrap_or(Timestamp::MAX);
     }
     write_file(path, &envelope::sign(PAYLOAD_TYPE, &pins.payload()?, &[])?)?;
     let changed = differences(before.as_ref(), &pins);
@@ -140,7 +140,8 @@ fn differences(before: Option<&Pins>, after: &Pins) -> Vec<String> {
     };
     let (before, after) = (before.map(fields).unwrap_or_default(), fields(after));
     let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let counts = |name: &&&String| !["version", "issued", "expires"].contains(&name.as_str());
+    const OF_EVERY_VERSION: [&str; 6] = ["chain", "expires", "format", "issued", "name", "version"];
+    let counts = |name: &&&String| !OF_EVERY_VERSION.contains(&name.as_str());
     let differs = |name: &&&String| before.get(**name) != after.get(**name);
     names.iter().filter(counts).filter(differs).map(|name| (*name).clone()).collect()
 }

@@ -20,7 +20,7 @@ use crate::browse;
 use crate::chain::{Chain, Holds, Newest, record_name};
 use crate::entry::{OwnerNames, PackSet, join};
 use crate::fetch::Fetcher;
-use crate::span::{Said, Span};
+use crate::span::{Said, Span, whole_second};
 use crate::trust::{Judge, TrustDir};
 
 /// How often the head may move on while a manifest is made.
@@ -188,13 +188,14 @@ fn make(
     let Some(snapshot) = SnapshotName::of(snapshot, &snapshot_name) else {
         return Err(unfit("the newest record is no snapshot", "take one with `snapkit snapshot`"));
     };
+    let now = whole_second(chain.now());
     let manifest = Manifest {
         name: name.clone(),
         chain: chain.id(),
         root: chain.pin().root,
         version: free_version(chain, name, above)?,
-        issued: chain.now(),
-        expires: chain.now().checked_add(SignedDuration::from(order.lifetime)).unwrap_or(jiff::Timestamp::MAX),
+        issued: now,
+        expires: now.checked_add(SignedDuration::from(order.lifetime)).unwrap_or(jiff::Timestamp::MAX),
         stores: order.stores.clone(),
         head: manifests::document::manifest::RecordPlace {
             epoch: newest.head.epoch,

@@ -16,7 +16,7 @@ use manifests::refusal::{Class, Refusal};
 
 use super::{ManifestError, Surroundings};
 use crate::config::{NeedsConfig, PinsConfig, ServiceConfig, TreeConfig};
-use crate::span::Span;
+use crate::span::{Span, whole_second};
 use crate::trust::file;
 
 /// The largest file with an image pin, in bytes: all the layers there may be.
@@ -53,6 +53,7 @@ pub fn plan(
     let names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
     let mut trees: Vec<PinnedTree> = config.trees.iter().map(tree_of).collect();
     trees.sort_by(|a, b| a.name.cmp(&b.name));
+    let now = whole_second(now);
     let lifetime = SignedDuration::from(Span::days(config.lifetime_days));
     let mut lease = config.lease.clone();
     if let Some(lease) = &mut lease {

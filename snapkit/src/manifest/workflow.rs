@@ -56,7 +56,8 @@ pub fn follow(
 ) -> Result<Followed, ManifestError> {
     let judge = Judge { pin: &chain.pin().root, root: chain.root(), chain: &chain.id() };
     // Step 2 (TUF 5.4.2): signatures, type, fields, rules, origin.
-    let manifest = Manifest::verify(bytes, judge.root, judge.pin, Some(judge.chain), name, object)?;
+    let manifest = Manifest::verify(bytes, judge.root, judge.pin, Some(judge.chain), name, object)
+        .map_err(|refusal| chain.refused(refusal))?;
     // Steps 3 and 4 (TUF 5.3.11, 5.4.3, 5.6): what was verified before.
     let pins = checked_pins(trust, &judge, &manifest, object)?;
     // Step 5 (TUF 5.4.4, 5.6.6), with the root's expiry judged when it was opened.

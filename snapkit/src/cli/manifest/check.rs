@@ -57,7 +57,7 @@ pub(super) struct Check {
 const QUESTIONS: [&str; 5] = ["verified", "unexpired", "head-near", "snapshot-young", "not-expiring"];
 
 pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let address = args.target.named_store();
+    let address = args.target.shown(session);
     let checked = match args.target.find(session) {
         Ok(target) => {
             let found = target.follow(Expiry::Tell);
@@ -65,9 +65,7 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, C
         }
         // No root is known to judge it by: that, too, is not to be verified.
         Err(error) => match error.class() {
-            Some(class) if is_answer(class) => {
-                Ok(Checked::unverifiable(class, error.to_string(), address.unwrap_or_default()))
-            }
+            Some(class) if is_answer(class) => Ok(Checked::unverifiable(class, error.to_string(), address)),
             _ => Err(error),
         },
     };
@@ -81,7 +79,7 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, C
         }
     };
     if let Some(path) = &args.junit {
-        write_file(path, junit::of_checks(&checked.title(), &checked.checks).as_bytes())?;
+        write_file(path, junit::of_checks(checked.name(), &checked.checks).as_bytes())?;
     }
     session.out.report(&checked)?;
     Ok(Exit::of_code(checked.exit_code))
@@ -156,6 +154,11 @@ impl Checked {
         }
     }
 
+    /// What test reports call it: the same from version to version.
+    fn name(&self) -> &str {
+        self.manifest.as_ref().map_or(&self.address, |manifest| &manifest.name)
+    }
+
     fn title(&self) -> String {
         match &self.manifest {
             Some(manifest) => format!("{} v{}", manifest.name, manifest.version),
@@ -206,6 +209,6 @@ impl Report for Checked {
             "manifest" => expiry(&freshness),
             other => format!("its {other} {}", expiry(&freshness)),
         };
-        writeln!(out, "{}: {word}: {}; {}; {what}", self.title(), near(&freshness), young(&freshness))
+        writeln!(out, "{}: {word}; {}; {}; {what}", self.title(), near(&freshness), young(&freshness))
     }
 }

@@ -54,6 +54,12 @@ impl TargetArgs {
         })
     }
 
+    /// The manifest as it was named, for messages; without the pin.
+    pub(in crate::cli) fn shown(&self, session: &Session<'_>) -> String {
+        let named = self.place(session).map(|(_, location)| location.url);
+        named.unwrap_or_else(|_| "manifest".to_owned())
+    }
+
     /// Where the manifest is, and the pin in the address.
     fn place(&self, session: &Session<'_>) -> Result<(Place, Location), CliError> {
         let parse = |text: &str| text.parse::<Location>().map_err(|error| CliError::usage(format!("{error}")));
