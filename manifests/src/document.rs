@@ -4,11 +4,16 @@ pub mod archive;
 pub mod fork;
 pub mod genesis;
 pub mod image;
+pub mod manifest;
+pub mod needs;
+pub mod pins;
 pub mod receipt;
 pub mod record;
 pub mod rollback;
 pub mod root;
+pub mod service;
 pub mod snapshot;
+pub mod statement;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serializer, de};

@@ -18,7 +18,7 @@ use crate::refusal::{Class, Refusal};
 /// The most signatures an envelope may carry.
 pub const SIGNATURES_CAP: usize = 32;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     payload: String,
@@ -27,7 +27,7 @@ struct Wire {
     signatures: Vec<WireSignature>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireSignature {
     keyid: String,
@@ -88,7 +88,10 @@ pub(crate) struct Envelope {
 impl Envelope {
     /// Decodes an envelope of at most `cap` bytes.
     pub(crate) fn decode(bytes: &[u8], cap: usize, object: &str) -> Result<Envelope, Refusal> {
-        let wire: Wire = Tree::read(bytes, cap, object)?.into_typed(object)?;
+        Envelope::of(Tree::read(bytes, cap, object)?.into_typed(object)?, object)
+    }
+
+    fn of(wire: Wire, object: &str) -> Result<Envelope, Refusal> {
         let found = wire.signatures.len();
         if found > SIGNATURES_CAP {
             let expected = format!("at most {SIGNATURES_CAP} signatures");
@@ -191,6 +194,53 @@ impl Envelope {
         }
         let Envelope { payload_type, payload, .. } = self;
         Ok(Verified { payload_type: payload_type.clone(), payload: payload.clone(), digest, signers: Vec::new() })
+    }
+}
+
+/// An envelope that stands as an object inside of another document. Nothing in it is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nested(Wire);
+
+impl Nested {
+    /// Takes the envelope in `bytes`, at most `cap` bytes long, as a part of another document.
+    ///
+    /// # Errors
+    /// [`Class::TooBig`] and [`Class::Json`] for what is no envelope.
+    pub fn read(bytes: &[u8], cap: usize, object: &str) -> Result<Nested, Refusal> {
+        Tree::read(bytes, cap, object)?.into_typed(object).map(Nested)
+    }
+
+    /// The envelope as a document of its own.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0).expect("strings always encode")
+    }
+
+    /// The payload bytes and their type, of which nothing is verified: to show a draft, or to sign it.
+    ///
+    /// # Errors
+    /// What [`verify`] refuses before it looks at signatures.
+    pub fn unverified(&self, object: &str) -> Result<(String, Vec<u8>), Refusal> {
+        let Envelope { payload_type, payload, .. } = Envelope::of(self.0.clone(), object)?;
+        Ok((payload_type, payload))
+    }
+
+    /// Adds the signatures of these keys; one that a key has here already is made again.
+    ///
+    /// # Errors
+    /// What a signer says, or [`Class::TooMany`] for more signatures than a reader accepts.
+    pub fn sign(&mut self, signers: &[&dyn Signer], object: &str) -> Result<(), Refusal> {
+        let (payload_type, payload) = self.unverified(object)?;
+        let signed: Wire =
+            Tree::read(&sign(&payload_type, &payload, signers)?, usize::MAX, object)?.into_typed(object)?;
+        let ours = |theirs: &WireSignature| signed.signatures.iter().any(|own| own.keyid == theirs.keyid);
+        self.0.signatures.retain(|theirs| !ours(theirs));
+        self.0.signatures.extend(signed.signatures);
+        if self.0.signatures.len() > SIGNATURES_CAP {
+            let expected = format!("at most {SIGNATURES_CAP} signatures");
+            return Err(Refusal::new(Class::TooMany, object, expected, self.0.signatures.len()));
+        }
+        Ok(())
     }
 }
 

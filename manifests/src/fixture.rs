@@ -7,14 +7,18 @@ use crate::digest::Digest;
 use crate::document::archive::Archive;
 use crate::document::fork::{self, Fork};
 use crate::document::genesis::{self, Cutter, Genesis, Protection};
-use crate::document::image::ImagePin;
+use crate::document::image::{ArchiveRecord, ImagePin};
+use crate::document::manifest::{Accepted, Manifest, SnapshotName};
+use crate::document::needs::{Fingerprint, Needs, Salt, Secret};
+use crate::document::pins::{self, Lease, Member, PinnedFile, PinnedTree, Pins};
 use crate::document::receipt::{
     Counts, Digests, HeadName, Host, LeftOut, Receipt, RecordName, RestoredTree, State, Tool, Transfer,
 };
 use crate::document::record::{self, Body, Header, Nonce, Pointer, Record, Void, Writer};
 use crate::document::root::{self, Root, RootDocument};
+use crate::document::service::{Port, Probe, RoleArgs, Service};
 use crate::document::snapshot::{self, ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
-use crate::envelope;
+use crate::envelope::{self, Nested};
 use crate::keys::{SecretKey, Signer};
 
 /// The key of the seed that is 32 times this byte.
@@ -232,6 +236,128 @@ fn of_state(trees: &[RestoredTree]) -> Digests {
         content_digest: state(|tree| tree.found.content_digest),
         full_digest: state(|tree| tree.found.full_digest),
     }
+}
+
+/// Pins with one of everything.
+pub(crate) fn pins() -> Pins {
+    let probe = |kind: &str| Probe {
+        kind: kind.into(),
+        url: (kind == "http").then(|| "http://127.0.0.1:4317/healthz".into()),
+        body: (kind == "http").then(|| "ok".into()),
+        address: (kind == "tcp").then(|| "127.0.0.1:4317".into()),
+        argv: (kind == "exec").then(|| vec!["/usr/bin/app-role".into()]),
+        timeout_seconds: 5,
+    };
+    let role = |role: &str| RoleArgs { role: role.into(), args: vec![format!("--{role}")] };
+    let file = |path: &str, policy: &str| PinnedFile { path: path.into(), policy: policy.into() };
+    Pins {
+        format: "0-draft".into(),
+        chain: first().1.chain,
+        name: "app".into(),
+        version: 3,
+        issued: at("2026-11-20T12:30:00Z"),
+        expires: at("2027-11-20T12:00:00Z"),
+        images: vec![ImagePin {
+            name: "app".into(),
+            reference: "registry.example/app:prod".into(),
+            platform: "linux/amd64".into(),
+            index: None,
+            manifest: Some(name("manifest")),
+            config: name("config"),
+            diff_ids: vec![name("lower layer"), name("upper layer")],
+            archive: Some(ArchiveRecord { seq: 1, digest: name("archive") }),
+        }],
+        service: Some(Service {
+            driver: "process".into(),
+            argv: Some(vec!["/usr/bin/app".into(), "--data".into(), "/srv/state".into()]),
+            compose: None,
+            unit: None,
+            images: vec!["app".into()],
+            roles: vec![role("follower"), role("leader")],
+            ports: vec![Port { name: "api".into(), port: 4317, protocol: "tcp".into() }],
+            user: Some("app".into()),
+            health: Some(probe("http")),
+            ready: Some(probe("tcp")),
+            role: Some(probe("exec")),
+            exclusive: vec!["bot-token".into()],
+        }),
+        trees: vec![
+            PinnedTree {
+                name: "config".into(),
+                path: "/etc/app".into(),
+                activation: "current".into(),
+                files: vec![file("app.conf", "must-match"), file("cache/index", "ignore")],
+            },
+            PinnedTree {
+                name: "state".into(),
+                path: "/srv/state".into(),
+                activation: "fixed".into(),
+                files: vec![file("db", "may-advance")],
+            },
+        ],
+        needs: Needs {
+            environment: vec!["APP_REGION".into()],
+            secrets: vec![Secret {
+                name: "API_TOKEN".into(),
+                from: "environment".into(),
+                path: None,
+                fingerprint: Some(Fingerprint { salt: Salt([7; 16]), scrypt: name("scrypt") }),
+            }],
+            free_bytes: Some(1 << 30),
+            capabilities: vec!["docker".into()],
+        },
+        lease: Some(Lease {
+            mode: "static".into(),
+            back_end: "store".into(),
+            store: None,
+            group: "app".into(),
+            ttl_seconds: 60,
+            members: vec![Member { node: "node-a".into(), key: node().public().id() }],
+        }),
+        max_head_age_seconds: 86400,
+        max_head_lag: Some(2),
+        critical: None,
+        ext: serde_json::Map::new(),
+    }
+}
+
+/// The text of their payload.
+pub(crate) fn pins_payload() -> String {
+    String::from_utf8(pins().payload().unwrap()).unwrap()
+}
+
+/// The pins, signed by the owner.
+pub(crate) fn pins_bytes() -> Vec<u8> {
+    sign(pins::PAYLOAD_TYPE, &pins_payload(), &[&owner()])
+}
+
+/// A manifest of the chain with the snapshot in slot 1, embedding those pins.
+pub(crate) fn manifest() -> Manifest {
+    let (_, head) = first();
+    let (record, _) = chain::next(&head, &[], &snapshot_bytes(&head, &[]), &root_one()).unwrap();
+    let snapshot_name = format!("snap-2026112012-{}", &record.digest.to_string()[..8]);
+    let snapshot = SnapshotName::of(&record, &snapshot_name).unwrap();
+    Manifest {
+        name: "app".into(),
+        chain: head.chain,
+        root: pin(),
+        version: 7,
+        issued: at("2026-11-20T13:00:00Z"),
+        expires: at("2026-11-27T13:00:00Z"),
+        stores: vec!["https://objects.example/app".into(), "../".into()],
+        head: snapshot.place(),
+        snapshot,
+        accepted: vec![Accepted { what: "torn".into(), reason: "the log is always written".into() }],
+        pins: Nested::read(&pins_bytes(), pins::PINS_CAP, "pins").unwrap(),
+        key: node().public().id(),
+        critical: None,
+        ext: serde_json::Map::new(),
+    }
+}
+
+/// The text of its payload.
+pub(crate) fn manifest_payload() -> String {
+    String::from_utf8(manifest().payload().unwrap()).unwrap()
 }
 
 /// The text of that receipt's payload.

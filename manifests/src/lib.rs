@@ -24,7 +24,8 @@
 //! - [`refusal`]: every reason to refuse, with name and exit code, and all other exit codes
 //! - [`digest`], [`json`], [`pae`]: the small parts
 //! - [`keys`]: ids, file forms, signing; [`envelope`]: the only function that verifies
-//! - [`document`]: root, record, genesis, snapshot, receipt; [`log`] and [`chain`]: what joins records
+//! - [`document`]: root, record, genesis, snapshot, receipt, pins, manifest; [`log`] and [`chain`]: what joins records
+//! - [`freshness`]: whether a manifest still holds
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
@@ -33,6 +34,7 @@ pub mod document;
 pub mod envelope;
 #[cfg(test)]
 mod fixture;
+pub mod freshness;
 pub mod json;
 pub mod keys;
 pub mod log;

@@ -4,6 +4,7 @@
 //! were made once by other tools and are only read.
 
 mod envelopes;
+mod manifests;
 mod receipts;
 mod records;
 mod roots;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 
 use crate::chain;
 use crate::digest::Digest;
+use crate::document::manifest::Manifest;
+use crate::document::pins::{Pins, VerifiedPins};
 use crate::document::receipt::{Authority, Receipt};
 use crate::document::root::Root;
 use crate::fixture::{first, root_one};
@@ -40,6 +43,8 @@ fn cases() -> Vec<Case> {
     cases.extend(roots::roots());
     cases.extend(roots::keys());
     cases.extend(receipts::receipts());
+    cases.extend(manifests::all_pins());
+    cases.extend(manifests::all_manifests());
     cases
 }
 
@@ -53,7 +58,9 @@ fn readme(cases: &[Case]) -> String {
          \x20 slot counts as void; a refusal without it stops the reader.\n\
          - `root-*`: `1.json` is to be the first root with the digest in `pin`; `2.json` the root after that of the chain.\n\
          - `key-*`: a key file, `secret` or `public`.\n\
-         - `receipt-*`: `receipt.json` is to be a receipt under the root of that chain.\n\n\
+         - `receipt-*`: `receipt.json` is to be a receipt under the root of that chain.\n\
+         - `pins-*`: `pins.json` is to be pins of that chain for manifests named `app`.\n\
+         - `manifest-*`: `manifest.json` is to be a manifest of that chain, with its pins; its time is not judged.\n\n\
          | case | verdict | how it was made |\n|---|---|---|\n",
     );
     for Case { name, verdict, made, .. } in cases {
@@ -101,6 +108,8 @@ fn every_case_gets_its_verdict() {
             }
             "envelope" | "record" => judge_record(&read("record.json")),
             "receipt" => judge_receipt(&read("receipt.json")),
+            "pins" => judge(Pins::verify(&read("pins.json"), &root_one(), &first().1.chain, Some("app"), "pins")),
+            "manifest" => judge(judge_manifest(&read("manifest.json"))),
             "root" if directory().join(case.name).join("2.json").exists() => {
                 judge(root_one().parse_next(&read("2.json")))
             }
@@ -130,6 +139,12 @@ fn judge_receipt(bytes: &[u8]) -> String {
     let root = root_one();
     let authority = Authority::Root { root: &root, pin: root.digest(), chain: Some(first().1.chain) };
     judge(Receipt::verify(bytes, &authority, "receipt"))
+}
+
+fn judge_manifest(bytes: &[u8]) -> Result<VerifiedPins, Refusal> {
+    let root = root_one();
+    let manifest = Manifest::verify(bytes, &root, &root.digest(), Some(&first().1.chain), None, "manifest")?;
+    manifest.pins(&root, "manifest")
 }
 
 fn pin_in(bytes: &[u8]) -> Digest {

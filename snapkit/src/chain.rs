@@ -11,6 +11,7 @@ mod error;
 mod fork;
 pub mod fork_proof;
 mod head;
+mod holds;
 mod lineage;
 mod reroot;
 mod slots;
@@ -36,6 +37,7 @@ pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
 pub use head::Newest;
+pub use holds::{Holds, LastComplete};
 pub use lineage::{Branch, Lineage};
 pub use reroot::Voided;
 pub(crate) use slots::key as slot_key;
@@ -218,6 +220,11 @@ impl<'a> Chain<'a> {
                 .into();
         }
         error
+    }
+
+    /// What a document that came with the store is refused for, or that the store was replaced by another.
+    pub fn refused(&self, refusal: Refusal) -> ChainError {
+        self.blame(refusal.into())
     }
 
     /// The segments that hold from `newest` on. No request, unless other tools wrote records that leave them as before.

@@ -6,6 +6,7 @@
 //! Layer: reads the configuration file and secret files named in it; `cli` calls it.
 
 mod file;
+mod pins;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::store::OpenOptions;
+
+pub use pins::{ManifestConfig, NeedsConfig, PinsConfig, SecretConfig, ServiceConfig, TreeConfig};
 
 /// The name of the configuration file in the working directory.
 pub const FILE_NAME: &str = "snapkit.toml";
@@ -45,6 +48,10 @@ pub struct Config {
     pub snapshot: SnapshotConfig,
     /// How a restore works.
     pub restore: RestoreConfig,
+    /// What manifests are called and how long they hold.
+    pub manifest: ManifestConfig,
+    /// What pins are made from, if the file says.
+    pub pins: Option<PinsConfig>,
 }
 
 /// The `[snapshot]` values.
@@ -208,6 +215,8 @@ impl Config {
                 compression_level: Setting::default_of(DEFAULT_COMPRESSION_LEVEL),
             },
             restore: RestoreConfig { proof: Setting::default_of(Proof::Written) },
+            manifest: ManifestConfig::default(),
+            pins: None,
         })
     }
 

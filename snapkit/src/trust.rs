@@ -10,6 +10,7 @@ mod bootstrap;
 pub mod clock;
 mod directory;
 pub(crate) mod file;
+mod kept;
 mod roots;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::store::StoreError;
 
 pub use bootstrap::{Bootstrap, Location, Minimum, NotABootstrap, Pin};
 pub use directory::{Mark, Pending, TrustDir};
+pub use kept::{Judge, MarksLock};
 pub use roots::{
     Roots, claimed_root, known_root, newest_root, newest_root_even_expired, newest_root_of_any_age, pin_for,
 };

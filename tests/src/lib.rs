@@ -14,12 +14,14 @@ pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod every_kind;
+pub mod issuer;
 pub mod kill;
 pub mod machine;
 pub mod numbers;
 pub mod python;
 
 pub use every_kind::EveryKind;
+pub use issuer::Issuer;
 pub use machine::{Machine, Run};
 pub use numbers::Numbers;
 

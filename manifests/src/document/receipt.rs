@@ -12,21 +12,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::root::Root;
-use super::{check_critical, check_growth, time};
+use super::statement::Statement;
+pub use super::statement::{PAYLOAD_TYPE, STATEMENT_TYPE};
+use super::{check_critical, time};
 use crate::digest::Digest;
 use crate::envelope::{self, Signers, Verified};
-use crate::json::Tree;
-use crate::keys::{KeyId, PublicKey, excerpt};
+use crate::keys::{KeyId, PublicKey};
 use crate::refusal::{Class, Refusal};
 
-/// The payload type of every in-toto statement.
-pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// The type of a Statement v1.
-pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The type of the predicate, with its version.
 pub const PREDICATE_TYPE: &str = "urn:snapkit:receipt:0-draft";
-/// What every version of the predicate begins with.
-const PREDICATE_FAMILY: &str = "urn:snapkit:receipt:";
 /// The largest receipt with its signatures, in bytes.
 pub const RECEIPT_CAP: usize = 1024 * 1024;
 /// The most patterns in a selection.
@@ -35,31 +30,6 @@ pub const INCLUDE_CAP: usize = 64;
 pub const PATH_CAP: usize = 4096;
 /// The longest name, version or kernel release in bytes.
 pub const TEXT_CAP: usize = 255;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Statement {
-    #[serde(rename = "_type")]
-    statement_type: String,
-    subject: Vec<Subject>,
-    #[serde(rename = "predicateType")]
-    predicate_type: String,
-    predicate: Receipt,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Subject {
-    name: String,
-    digest: DigestSet,
-}
-
-/// in-toto's map of digests, with the one algorithm that is written here.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DigestSet {
-    sha256: Digest,
-}
 
 /// What a receipt says: the predicate of the statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -336,12 +306,7 @@ impl Receipt {
     /// What a reader would refuse.
     pub fn payload(&self) -> Result<Vec<u8>, Refusal> {
         let object = "new receipt";
-        let statement = Statement {
-            statement_type: STATEMENT_TYPE.into(),
-            subject: vec![Subject { name: self.record.name.clone(), digest: DigestSet { sha256: self.record.digest } }],
-            predicate_type: PREDICATE_TYPE.into(),
-            predicate: self.clone(),
-        };
+        let statement = Statement::new(&self.record.name, self.record.digest, PREDICATE_TYPE, self.clone());
         let bytes = serde_json::to_vec(&statement).expect("a statement always encodes");
         let read = Receipt::parse(&bytes, envelope::payload_cap(RECEIPT_CAP), object)?;
         debug_assert!(read == *self, "what was written reads back");
@@ -391,24 +356,7 @@ impl Receipt {
 
     /// Applies every rule of the format that needs no signature to payload bytes.
     fn parse(payload: &[u8], cap: usize, object: &str) -> Result<Receipt, Refusal> {
-        let tree = Tree::read(payload, cap, object)?;
-        let text = |name: &str| match tree.get(name) {
-            Some(Tree::Text(text)) => text.as_str(),
-            _ => "",
-        };
-        let refuse = |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, excerpt(found)));
-        if text("_type") != STATEMENT_TYPE {
-            return refuse(Class::Type, STATEMENT_TYPE, text("_type"));
-        }
-        match text("predicateType") {
-            PREDICATE_TYPE => {}
-            newer if newer.starts_with(PREDICATE_FAMILY) => return refuse(Class::Newer, PREDICATE_TYPE, newer),
-            other => return refuse(Class::Type, PREDICATE_TYPE, other),
-        }
-        if let Some(predicate) = tree.get("predicate") {
-            check_growth(predicate, object)?;
-        }
-        let statement: Statement = tree.into_typed(object)?;
+        let statement = Statement::<Receipt>::read(payload, cap, PREDICATE_TYPE, object)?;
         check_critical(&statement.predicate.critical, object)?;
         rules::check(&statement, object)?;
         Ok(statement.predicate)

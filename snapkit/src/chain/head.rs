@@ -45,7 +45,28 @@ impl Chain<'_> {
     /// snapkit; [`Class::Missing`] if a valid record lies beyond a missing slot; [`Class::TooMany`] after more than 64
     /// void slots.
     pub fn head(&self) -> Result<Newest, ChainError> {
+        let newest = self.look()?;
+        self.remember(&newest)?;
+        Ok(newest)
+    }
+
+    /// As [`Chain::head`], without raising the mark: for a caller that has more to check.
+    ///
+    /// # Errors
+    /// As [`Chain::head`].
+    pub fn look(&self) -> Result<Newest, ChainError> {
         self.find_head().map_err(|error| self.blame(error))
+    }
+
+    /// Raises the mark to a head that [`Chain::look`] gave.
+    ///
+    /// # Errors
+    /// [`ChainError::Trust`] when the trust directory cannot be written.
+    pub fn remember(&self, newest: &Newest) -> Result<(), ChainError> {
+        self.accept(newest).map_err(|error| self.blame(error))?;
+        let Head { seq, epoch, digest, time, .. } = newest.head;
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(HeadName { seq, epoch, digest, time });
+        Ok(())
     }
 
     /// The newest record that [`Chain::head`] gave in this run.
@@ -69,9 +90,6 @@ impl Chain<'_> {
         if let Some(min) = &self.pin.min {
             self.check_minimum(min, &newest)?;
         }
-        self.accept(&newest)?;
-        let Head { seq, epoch, digest, time, .. } = newest.head;
-        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(HeadName { seq, epoch, digest, time });
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Looked { newest: newest.head.digest, voids });
         Ok(newest)

@@ -122,7 +122,7 @@ fn settings(config: &Config) -> Vec<Shown> {
         value: option.value.shown(name).into(),
         source: option.source.to_string(),
     }));
-    let (snapshot, restore) = (&config.snapshot, &config.restore);
+    let (snapshot, restore, manifest) = (&config.snapshot, &config.restore, &config.manifest);
     shown.extend([
         of("home", &config.home),
         of("cache", &config.cache),
@@ -134,6 +134,12 @@ fn settings(config: &Config) -> Vec<Shown> {
         of("snapshot.reread_cycle_days", &snapshot.reread_cycle_days),
         of("snapshot.compression_level", &snapshot.compression_level),
         of("restore.proof", &restore.proof),
+        of("manifest.name", &manifest.name),
+        manifest.file.as_ref().map_or_else(|| unset("manifest.file"), |file| of("manifest.file", file)),
+        of("manifest.pins", &manifest.pins),
+        of("manifest.stores", &manifest.stores),
+        of("manifest.lifetime_days", &manifest.lifetime_days),
+        of("manifest.refresh_days", &manifest.refresh_days),
     ]);
     shown
 }

@@ -85,7 +85,7 @@ pub(super) fn script(
     }
     for key in &document.signers {
         let held = |role: &&&str| newest.signers(role).allowed.contains(key);
-        for role in document.roles.iter().find(held) {
+        if let Some(role) = document.roles.iter().find(held) {
             signature(&mut text, "document", key, &[(&named, role)]);
             if *role == "writer" {
                 let _ = writeln!(text, "# A writer signs within these numbers alone.");

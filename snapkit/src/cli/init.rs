@@ -57,7 +57,7 @@ pub(super) fn run(args: &InitArgs, session: &mut Session<'_>) -> Result<Exit, Cl
     let store = store::open(place, &options)?;
     let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
     let node = args.node.clone().unwrap_or_else(host_name);
-    let made = init(&*store, &trust, &node, Timestamp::now()).map_err(explained)?;
+    let made = init(&*store, &trust, &node, session.now).map_err(explained)?;
     for warning in &made.warnings {
         session.out.warn(format_args!("{warning}"));
     }

@@ -14,12 +14,15 @@ mod doctor;
 mod explain;
 mod find;
 mod fork_proof;
+mod from;
 mod init;
 mod key;
 mod log;
 mod ls;
 mod man;
+mod manifest;
 mod opened;
+mod pins;
 mod receipt;
 mod receipt_options;
 mod restore;
@@ -97,6 +100,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     Receipt(receipt::ReceiptArgs),
     Rollback(rollback::RollbackArgs),
+    Pins(pins::PinsArgs),
+    Manifest(manifest::ManifestArgs),
     Verify(verify::VerifyArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -112,10 +117,12 @@ enum Command {
 
 impl Command {
     /// The store that the command itself names; it goes before the one of `--store`.
-    fn named_store(&self) -> Option<&str> {
+    fn named_store(&self) -> Option<String> {
         match self {
-            Self::Init(args) => args.place(),
-            Self::Trust(args) => args.place(),
+            Self::Init(args) => args.place().map(str::to_owned),
+            Self::Trust(args) => args.place().map(str::to_owned),
+            Self::Manifest(args) => args.place(),
+            Self::Verify(args) => args.place(),
             _ => None,
         }
     }
@@ -132,6 +139,8 @@ impl Command {
             Self::Restore(args) => restore::run(args, session),
             Self::Receipt(args) => receipt::run(args, session),
             Self::Rollback(args) => rollback::run(args, session),
+            Self::Pins(args) => pins::run(args, session),
+            Self::Manifest(args) => manifest::run(args, session),
             Self::Verify(args) => verify::run(args, session),
             Self::Ls(args) => ls::run(args, session),
             Self::Cat(args) => cat::run(args, session),
@@ -155,7 +164,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, cancel| {
-        let mut session = Session::open(&cli.global, cli.command.named_store(), out, cancel)?;
+        let mut session = Session::open(&cli.global, cli.command.named_store().as_deref(), out, cancel)?;
         cli.command.run(&mut session)
     })
 }
@@ -176,7 +185,7 @@ mod tests {
         // Otherwise the credentials for it would not be looked up in the environment.
         let named = |args: &[&str]| {
             let cli = super::Cli::try_parse_from(args).unwrap();
-            cli.command.named_store().map(str::to_owned)
+            cli.command.named_store()
         };
         let bootstrap = format!("s3://b/p#root=sha256:{}", "0".repeat(64));
         assert_eq!(named(&["snapkit", "init", "s3://b/p"]).as_deref(), Some("s3://b/p"));

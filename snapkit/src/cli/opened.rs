@@ -20,7 +20,7 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) trust: TrustDir,
     pub(super) pin: Pin,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Opened {

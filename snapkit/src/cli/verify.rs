@@ -26,6 +26,8 @@ use super::break_glass::{BreakGlass, BrokenGlass};
 use super::exit_code::{CliError, Exit};
 use super::explain;
 use super::fork_proof;
+use super::from::FromArgs;
+use super::manifest::target::Summary;
 use super::opened::Opened;
 use super::output::{Bytes, Report, Took};
 use super::session::Session;
@@ -58,6 +60,15 @@ pub(super) struct VerifyArgs {
     root: Option<RootPin>,
     #[command(flatten)]
     glass: BreakGlass,
+    #[command(flatten)]
+    from: FromArgs,
+}
+
+impl VerifyArgs {
+    /// The store that `--from` names.
+    pub(super) fn place(&self) -> Option<String> {
+        self.from.place()
+    }
 }
 
 /// The digest of a first root, as bootstrap strings have it.
@@ -104,6 +115,7 @@ struct Verified {
     entries_checked: u64,
     findings: Vec<Found>,
     break_glass: Option<BrokenGlass>,
+    manifest: Option<Summary>,
     seconds: f64,
 }
 
@@ -132,6 +144,11 @@ impl Report for Verified {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 writeln!(out, "  needed by {}{more}", shown.join(", "))?;
             }
+        }
+        if let Some(manifest) = &self.manifest {
+            let Summary { name, version, lag, snapshot, expires, .. } = manifest;
+            writeln!(out, "manifest {name} v{version} is fresh until {expires}; its head is {lag} records behind")?;
+            writeln!(out, "newest complete snapshot {snapshot}, pins version {}", manifest.pins_version)?;
         }
         let Self { records, snapshots, void_slots, packs, segments, .. } = self;
         writeln!(out, "{records} records, {snapshots} snapshots, {void_slots} void slots; newest {}", self.head)?;
@@ -182,7 +199,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
     if let Some(file) = &args.fork_proof {
         return fork_proof::run(file, args.root.map(|RootPin(digest)| digest), session);
     }
-    let opened = Opened::alone(session)?;
+    let (opened, manifest) = args.from.open(session)?;
     let chain = opened.chain_unless(&args.glass)?;
     let glass = args.glass.lift(&chain, session);
     let newest = chain.head()?;
@@ -275,6 +292,7 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         entries_checked: report.entries,
         findings,
         break_glass: glass,
+        manifest,
         seconds: started.elapsed().as_secs_f64(),
     })?;
     Ok(exit)

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::pins::{ManifestTable, PinsConfig};
 use super::{Config, ConfigError, Proof, Setting, Source, StoreOption};
 
 /// A configuration or secret file larger than this is refused; both are written by hand.
@@ -28,6 +29,9 @@ struct ConfigFile {
     snapshot: SnapshotTable,
     #[serde(default)]
     restore: RestoreTable,
+    #[serde(default)]
+    manifest: ManifestTable,
+    pins: Option<PinsConfig>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +93,14 @@ pub(super) fn apply(path: &Path, config: &mut Config) -> Result<(), ConfigError>
     if let Some(proof) = file.restore.proof {
         config.restore.proof = reader.setting(proof, |proof| proof);
     }
+    reader.apply_manifest(file.manifest, config)?;
+    config.pins = file.pins.map(|mut pins| {
+        pins.images.iter_mut().for_each(|image| *image = reader.beside(image.clone()));
+        if let Some(compose) = pins.service.as_mut().and_then(|service| service.compose.as_mut()) {
+            *compose = reader.beside(compose.clone());
+        }
+        pins
+    });
     Ok(())
 }
 
@@ -128,6 +140,36 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn apply_manifest(&self, table: ManifestTable, config: &mut Config) -> Result<(), ConfigError> {
+        let manifest = &mut config.manifest;
+        // The default lies beside the file, as every other path in it.
+        manifest.pins.value = self.beside(manifest.pins.value.clone());
+        if let Some(name) = table.name {
+            if !manifests::document::is_name(name.get_ref()) {
+                return Err(self.invalid(&name, "`name` must be 1 to 64 of [a-z0-9._-]"));
+            }
+            manifest.name = self.setting(name, |name| name);
+        }
+        if let Some(file) = table.file {
+            manifest.file = Some(self.path_setting(file));
+        }
+        if let Some(pins) = table.pins {
+            manifest.pins = self.path_setting(pins);
+        }
+        if let Some(stores) = table.stores {
+            manifest.stores = self.setting(stores, |stores| stores);
+        }
+        if let Some(days) = table.lifetime_days {
+            self.check(&days, 1..=3650, "lifetime_days", "1 to 3650")?;
+            manifest.lifetime_days = self.setting(days, |days| days);
+        }
+        if let Some(days) = table.refresh_days {
+            self.check(&days, 0..=3650, "refresh_days", "0 to 3650")?;
+            manifest.refresh_days = self.setting(days, |days| days);
+        }
+        Ok(())
+    }
+
     fn setting<T, U>(&self, spanned: Spanned<T>, convert: impl FnOnce(T) -> U) -> Setting<U> {
         let source = self.source(&spanned);
         Setting::new(convert(spanned.into_inner()), source)
@@ -151,11 +193,12 @@ impl Reader<'_> {
         if allowed.contains(value.get_ref()) {
             return Ok(());
         }
-        Err(ConfigError::Invalid {
-            path: self.path.to_owned(),
-            line: line_of(self.text, value.span().start),
-            problem: format!("`{key}` must be {said}"),
-        })
+        Err(self.invalid(value, &format!("`{key}` must be {said}")))
+    }
+
+    fn invalid<T>(&self, value: &Spanned<T>, problem: &str) -> ConfigError {
+        let line = line_of(self.text, value.span().start);
+        ConfigError::Invalid { path: self.path.to_owned(), line, problem: problem.to_owned() }
     }
 
     /// A path as the file means it: relative to the file's directory.

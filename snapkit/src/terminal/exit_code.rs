@@ -151,6 +151,18 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
+/// The problem in one line, with the sentence that says most: the refusal, else the error and its causes.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(refusal) = self.refusal() {
+            return write!(f, "{refusal}");
+        }
+        f.write_str(&self.error.to_string())?;
+        chain(&*self.error).skip(1).try_for_each(|cause| write!(f, ": {cause}"))?;
+        self.class.map_or(Ok(()), |class| write!(f, " ({class})"))
+    }
+}
+
 impl CliError {
     fn of_sentence(exit: u8, sentence: impl Into<String>) -> Self {
         Self { exit: Exit(exit), class: None, error: sentence.into().into(), next: None }
@@ -232,6 +244,11 @@ impl CliError {
             }
         }
         self.exit
+    }
+
+    /// The class of the refusal that this is.
+    pub fn class(&self) -> Option<Class> {
+        self.refusal().map(Refusal::class).or(self.class)
     }
 
     fn refusal(&self) -> Option<&Refusal> {

@@ -66,7 +66,7 @@ impl TrustDir {
     }
 
     /// The directory of what belongs to one root.
-    fn of(&self, root: &Digest) -> PathBuf {
+    pub(super) fn of(&self, root: &Digest) -> PathBuf {
         self.home.join("trust").join(root.to_string())
     }
 
@@ -264,7 +264,7 @@ impl TrustDir {
     }
 
     /// Keeps other processes from changing `path` between reading and writing it, until dropped.
-    fn lock(&self, path: &Path) -> Result<File, TrustError> {
+    pub(super) fn lock(&self, path: &Path) -> Result<File, TrustError> {
         let path = path.with_extension("lock");
         let open = || {
             file::make_directory(path.parent().unwrap_or(Path::new(".")))?;

@@ -1,29 +1,24 @@
 //! What must hold within a receipt: docs/format/receipt.md, "Verifying", step 4.
 
 use super::{
-    CHANGES, INCLUDE_CAP, LIFTABLE, LIFTED_CAP, LeftOut, PATH_CAP, PROOFS, REASON_CAP, Receipt, RestoredTree,
-    Statement, TEXT_CAP,
+    CHANGES, INCLUDE_CAP, LIFTABLE, LIFTED_CAP, LeftOut, PATH_CAP, PROOFS, REASON_CAP, Receipt, RestoredTree, TEXT_CAP,
 };
 use crate::document::is_name;
 use crate::document::snapshot::TREES_CAP;
+use crate::document::statement::Statement;
 use crate::keys::excerpt;
 use crate::refusal::{Class, Refusal};
 
-pub(super) fn check(statement: &Statement, object: &str) -> Result<(), Refusal> {
+pub(super) fn check(statement: &Statement<Receipt>, object: &str) -> Result<(), Refusal> {
     let receipt = &statement.predicate;
     check_texts(receipt, object)?;
     check_words(receipt, object)?;
     check_trees(receipt, object)?;
     let inconsistent = |expected: &str, found: &str| Err(Refusal::new(Class::Inconsistent, object, expected, found));
-    let [subject] = &statement.subject[..] else {
-        return inconsistent("one subject", &statement.subject.len().to_string());
-    };
     if (receipt.head.epoch, receipt.head.seq) < (receipt.record.epoch, receipt.record.seq) {
         return inconsistent("a head that is not before the record", "an earlier one");
     }
-    if (&subject.name, subject.digest.sha256) != (&receipt.record.name, receipt.record.digest) {
-        return inconsistent("the subject to be the record", "another one");
-    }
+    statement.check_subject(&receipt.record.name, &receipt.record.digest, Class::Inconsistent, object)?;
     if receipt.finished < receipt.started {
         return inconsistent("an end after the beginning", &receipt.finished.to_string());
     }

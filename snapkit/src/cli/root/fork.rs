@@ -81,7 +81,7 @@ pub(super) fn run(args: &ForkArgs, session: &mut Session<'_>) -> Result<Exit, Cl
         left_behind: chain.valid_after(args.keep)?.iter().map(Kept::of).collect(),
         draft: None,
     };
-    let now = Timestamp::now();
+    let now = session.now;
     if let (Some(file), Some(signer)) = (&args.draft, &args.first_signer) {
         let key = key_id(signer, chain.root().document())?;
         write_draft(file, &chain, args, key, now)?;

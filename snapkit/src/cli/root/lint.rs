@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use manifests::document::root::{Finding, Weight, lint};
 use serde::Serialize;
 use snapkit::root::read_draft;
@@ -65,7 +65,7 @@ impl Report for Linted {
 }
 
 pub(super) fn run(args: &LintArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let now = Timestamp::now();
+    let now = session.now;
     let within: SignedDuration = moment(&args.within, now)?.duration_since(now);
     let (document, digest, mut findings) = match &args.file {
         Some(file) => {

@@ -100,7 +100,7 @@ impl Work {
     fn begin(options: &DraftOptions, session: &mut Session<'_>) -> Result<Self, CliError> {
         let opened = Opened::alone(session)?;
         let newest = newest(&opened)?;
-        let now = Timestamp::now();
+        let now = session.now;
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let version = newest.version() + 1;
         let path = options.draft.clone().unwrap_or_else(|| format!("root-{version}.json").into());
@@ -122,7 +122,7 @@ impl Work {
     }
 
     fn chain(&self) -> Result<Chain<'_>, CliError> {
-        let Opened { store, trust, pin } = &self.opened;
+        let Opened { store, trust, pin, .. } = &self.opened;
         Ok(Chain::open_expired(&**store, *pin, trust, self.now)?)
     }
 
