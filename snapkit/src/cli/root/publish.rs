@@ -68,8 +68,7 @@ pub(super) fn run(args: &PublishArgs, session: &mut Session<'_>) -> Result<Exit,
     let (_, bytes) = read_draft(&args.draft)?;
     let opened = Opened::alone(session)?;
     let records = if args.void_records { Records::MayGo } else { Records::MustStay };
-    let done =
-        publish(&*opened.store, &opened.trust, opened.pin, &bytes, records, session.now).map_err(explained)?;
+    let done = publish(&*opened.store, &opened.trust, opened.pin, &bytes, records, session.now).map_err(explained)?;
     if !done.voided.is_empty() {
         session.out.warn(format_args!(
             "readers that saw record {} refuse the chain until its owner forks it",
