@@ -6,7 +6,7 @@
 
 mod ancestry;
 mod commit;
-mod edge;
+pub mod edge;
 mod error;
 mod fork;
 pub mod fork_proof;
@@ -35,7 +35,7 @@ use crate::trust::{self, Pin, TrustDir};
 pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
-pub use head::Newest;
+pub use head::{Newest, parse_checkpoint};
 pub use lineage::{Branch, Lineage};
 pub use reroot::Voided;
 pub(crate) use slots::key as slot_key;

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod compare;
 pub mod disk;
 pub mod every_kind;
+pub mod fuzz;
 pub mod kill;
 pub mod machine;
 pub mod numbers;
