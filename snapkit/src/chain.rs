@@ -6,7 +6,7 @@
 
 mod ancestry;
 mod commit;
-mod edge;
+pub mod edge;
 mod error;
 mod fork;
 pub mod fork_proof;
@@ -36,7 +36,7 @@ use crate::trust::{self, Pin, TrustDir};
 pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
-pub use head::Newest;
+pub use head::{Newest, parse_checkpoint};
 pub use holds::{Holds, LastComplete};
 pub use lineage::{Branch, Lineage};
 pub use reroot::Voided;

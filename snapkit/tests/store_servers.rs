@@ -8,6 +8,7 @@ use std::env;
 use std::sync::Arc;
 
 use snapkit::store::probe::{Verdict, probe};
+use snapkit::store::rights::{Due, Found, Role, TRIAL, rights};
 use snapkit::store::{Created, OpenOptions, Pace, Store, StoreError, conformance, open};
 
 /// The server under test and whether it must be fit for writing; `None` when there is none and none is required.
@@ -52,6 +53,23 @@ fn the_probe_gives_the_right_verdict_and_leaves_nothing() {
     let mut left = 0;
     if store.list("probe/", None, &mut |_, _| left += 1).is_ok() {
         assert_eq!(left, 0);
+    }
+}
+
+#[test]
+fn the_rights_of_an_administrator_are_all_found_and_nothing_is_left() {
+    let Some((url, true)) = server() else { return };
+    let store = opened(&format!("{url}/rights"));
+    for key in ["checkpoint", "format"] {
+        store.put(key, "as it was".into()).unwrap();
+    }
+    let report = rights(&store, Role::Reader);
+    assert!(report.checks.iter().all(|check| check.found == Found::Yes), "{report:#?}");
+    assert!(report.checks.iter().any(|check| check.due == Due::Beyond) && !report.fits && report.left.is_empty());
+    store.list("", None, &mut |key, _| assert!(!key.contains(TRIAL), "{key} is left")).unwrap();
+    for key in ["checkpoint", "format"] {
+        assert_eq!(store.get(key, 99).unwrap().as_ref(), b"as it was");
+        store.delete(key).unwrap();
     }
 }
 

@@ -7,14 +7,14 @@ use manifests::digest::Digest;
 use manifests::log::{Frontier, TILE_WIDTH, Tile, leaf_hash, subtree_root};
 
 /// Hashes of a full tile.
-pub(super) const WIDTH: u64 = TILE_WIDTH as u64;
+pub const WIDTH: u64 = TILE_WIDTH as u64;
 
 /// A tile with its hashes.
-pub(super) type Filled = (Tile, Vec<Digest>);
+pub type Filled = (Tile, Vec<Digest>);
 
 /// The hashes to the right of all full tiles, for a log of some size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Edge {
+pub struct Edge {
     size: u64,
     /// By level; level n has `size / 256^n % 256` hashes.
     levels: Vec<Vec<Digest>>,
@@ -22,7 +22,7 @@ pub(super) struct Edge {
 
 impl Edge {
     /// An edge of these levels, if it is the one of `log`.
-    pub(super) fn of(levels: Vec<Vec<Digest>>, log: &Frontier) -> Option<Self> {
+    pub fn of(levels: Vec<Vec<Digest>>, log: &Frontier) -> Option<Self> {
         let widths = widths(log.size());
         let fits = levels.len() == widths.len()
             && levels.iter().zip(&widths).all(|(level, width)| level.len() as u64 == *width);
@@ -42,12 +42,12 @@ impl Edge {
     }
 
     /// The number of slots.
-    pub(super) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Adds a slot by its leaf data and returns the tiles that it fills.
-    pub(super) fn push(&mut self, data: &Digest) -> Vec<Filled> {
+    pub fn push(&mut self, data: &Digest) -> Vec<Filled> {
         let mut filled = Vec::new();
         let mut hash = leaf_hash(data);
         self.size += 1;
@@ -69,21 +69,21 @@ impl Edge {
     }
 
     /// Every partial tile.
-    pub(super) fn partials(&self) -> Vec<Filled> {
+    pub fn partials(&self) -> Vec<Filled> {
         let tiles = partial_tiles(self.size);
         let hashes = self.levels.iter().filter(|level| !level.is_empty());
         tiles.into_iter().zip(hashes.cloned()).collect()
     }
 
     /// The form in a cache file: the size as eight bytes, little-endian, then all hashes by level.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.size.to_le_bytes().to_vec();
         self.levels.iter().flatten().for_each(|hash| bytes.extend(hash.as_bytes()));
         bytes
     }
 
     /// Size and levels from a cache file, in which nothing is verified yet.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(u64, Vec<Vec<Digest>>)> {
+    pub fn parse(bytes: &[u8]) -> Option<(u64, Vec<Vec<Digest>>)> {
         let (size, hashes) = bytes.split_first_chunk::<8>()?;
         let size = u64::from_le_bytes(*size);
         let mut hashes = hashes_of(hashes)?.into_iter();
@@ -94,19 +94,19 @@ impl Edge {
     }
 
     /// Takes levels that a cache file claims, to be checked with [`Edge::of`] after slots were added.
-    pub(super) fn unverified(size: u64, levels: Vec<Vec<Digest>>) -> Self {
+    pub fn unverified(size: u64, levels: Vec<Vec<Digest>>) -> Self {
         Self { size, levels }
     }
 
     /// Whether this is the edge of `log`.
-    pub(super) fn verified(self, log: &Frontier) -> Option<Self> {
+    pub fn verified(self, log: &Frontier) -> Option<Self> {
         let size = self.size;
         Self::of(self.levels, log).filter(|_| size == log.size())
     }
 }
 
 /// The number of hashes in the partial tile of each level, for a log of this size.
-pub(super) fn widths(size: u64) -> Vec<u64> {
+pub fn widths(size: u64) -> Vec<u64> {
     let mut widths = Vec::new();
     let mut rest = size;
     while rest > 0 {
@@ -117,7 +117,7 @@ pub(super) fn widths(size: u64) -> Vec<u64> {
 }
 
 /// The partial tiles of a log of this size.
-pub(super) fn partial_tiles(size: u64) -> Vec<Tile> {
+pub fn partial_tiles(size: u64) -> Vec<Tile> {
     let tile = |(level, width): (usize, u64)| Tile {
         level: level as u8,
         index: size >> (8 * (level as u32 + 1)).min(63),
@@ -127,13 +127,13 @@ pub(super) fn partial_tiles(size: u64) -> Vec<Tile> {
 }
 
 /// The hashes in the bytes of a tile, or nothing if they do not come out even.
-pub(super) fn hashes_of(bytes: &[u8]) -> Option<Vec<Digest>> {
+pub fn hashes_of(bytes: &[u8]) -> Option<Vec<Digest>> {
     let (hashes, rest) = bytes.as_chunks::<32>();
     rest.is_empty().then(|| hashes.iter().map(|hash| Digest(*hash)).collect())
 }
 
 /// The bytes of a tile.
-pub(super) fn bytes_of(hashes: &[Digest]) -> Vec<u8> {
+pub fn bytes_of(hashes: &[Digest]) -> Vec<u8> {
     hashes.iter().flat_map(|hash| *hash.as_bytes()).collect()
 }
 

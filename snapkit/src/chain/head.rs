@@ -318,7 +318,7 @@ pub(super) struct Beyond {
 }
 
 /// The number and the digest of a checkpoint line, if it is one.
-pub(super) fn parse_checkpoint(line: &[u8]) -> Option<(u64, Digest)> {
+pub fn parse_checkpoint(line: &[u8]) -> Option<(u64, Digest)> {
     let (seq, digest) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
     let plain = seq.bytes().all(|byte| byte.is_ascii_digit());
     Some((seq.parse().ok().filter(|_| plain)?, digest.parse().ok()?))

@@ -4,7 +4,8 @@
 //! Relative paths in the file are relative to the file. Its keys: `docs/cli.md`.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -235,10 +236,13 @@ impl Reader<'_> {
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let read = || {
-        if fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        // Counted while reading: a device has no length, and no end.
+        let mut text = String::new();
+        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
             return Err(std::io::Error::other("it is larger than 1 MiB"));
         }
-        fs::read_to_string(path)
+        Ok(text)
     };
     read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }

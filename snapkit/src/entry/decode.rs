@@ -362,7 +362,8 @@ fn file_kind(
     let chunks = chunks.unwrap_or(ChunkList::Inline(Vec::new()));
     if let ChunkList::Inline(list) = &chunks {
         let data: u64 = list.iter().map(|r| u64::from(r.bytes)).sum();
-        if data + hollow != size {
+        // A hole may reach to 2^64, and then the sum would not fit.
+        if data.checked_add(hollow) != Some(size) {
             return wrong(format!("{data} bytes of chunks and {hollow} of holes, its size is {size}"));
         }
     }

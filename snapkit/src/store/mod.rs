@@ -17,6 +17,7 @@ mod object_error;
 mod open;
 mod pace;
 pub mod probe;
+pub mod rights;
 pub(crate) mod runtime;
 mod settings;
 

@@ -66,6 +66,6 @@ fn every_format_and_version_in_testdata_has_its_tests() {
     for (format, version) in covered {
         assert_eq!(directories(&testdata(format)), BTreeSet::from([version.to_owned()]), "testdata/{format}");
     }
-    let known = ["attacks", "manifests", "packs", "segments", "stores", "trees"].map(str::to_owned);
+    let known = ["attacks", "fuzz", "manifests", "packs", "segments", "stores", "trees", "vectors"].map(str::to_owned);
     assert_eq!(directories(&testdata("")), BTreeSet::from(known));
 }

@@ -214,7 +214,7 @@ impl Node {
         let chain = self.open(store);
         let newest = chain.head().unwrap();
         chain
-            .walk_back(&newest)
+            .walk_back(&newest.record)
             .map(Result::unwrap)
             .filter_map(|record| match &record.body {
                 Body::Snapshot(snapshot) => Some((record.header.seq, tree_digest(snapshot))),
