@@ -1,9 +1,15 @@
 //! Root documents and key files as examples.
 
 use super::Case;
+use crate::chain;
 use crate::digest::Digest;
-use crate::document::root::{self, RootDocument};
-use crate::fixture::{key, owner, replaced, root_bytes, root_document, root_payload, sign};
+use crate::document::record::{Body, Header, Pointer};
+use crate::document::rollback::{self, Rollback};
+use crate::document::root::{self, KeptRecord, RootDocument};
+use crate::fixture::{
+    first, genesis_bytes, header_after, key, owner, pin, replaced, root_bytes, root_document, root_one, root_payload,
+    sign, snapshot_bytes, text, writer,
+};
 use crate::keys::{SecretKey, Signer};
 
 /// A first root whose payload is this text, pinned and signed by the owner.
@@ -139,12 +145,68 @@ pub(super) fn roots() -> Vec<Case> {
             "two ranges of one writer overlap",
             &document(&|root| root.writers.push(root.writers[0].clone())),
         ),
+        first_root(
+            "root-kept",
+            "accepted",
+            "a record that is kept whoever signed it",
+            &document(&|root| root.kept = Some(vec![kept(3, "fork")])),
+        ),
+        first_root("root-kept-empty", "E_JSON", "an empty `kept`", &document(&|root| root.kept = Some(Vec::new()))),
+        first_root(
+            "root-kept-genesis",
+            "E_ROOT",
+            "slot 0 in `kept`",
+            &document(&|root| root.kept = Some(vec![kept(0, "genesis")])),
+        ),
+        first_root(
+            "root-kept-twice",
+            "E_ROOT",
+            "a slot twice in `kept`",
+            &document(&|root| root.kept = Some(vec![kept(3, "fork"), kept(3, "rollback")])),
+        ),
         second_root("root-next-accepted", "accepted", "another owner, signed by both", 2, &[&old, &new]),
         second_root("root-next-old-only", "E_ROOT", "another owner, signed by the old one alone", 2, &[&old]),
         second_root("root-next-new-only", "E_ROOT", "another owner, signed by the new one alone", 2, &[&new]),
         second_root("root-next-skips", "E_VERSION", "version 3 in the place of 2", 3, &[&old, &new]),
         second_root("root-next-repeats", "E_VERSION", "version 1 in the place of 2", 1, &[&old, &new]),
     ]
+}
+
+fn kept(seq: u64, kind: &str) -> KeptRecord {
+    KeptRecord { seq, kind: kind.into(), sha256: Digest::sha256(b"") }
+}
+
+/// A chain whose owner and whose manifest key were replaced, to be read under root 2: genesis is judged by root 1, and
+/// the rollback in slot 2 is signed by a key that no root lists any more.
+pub(super) fn rotated_chain() -> Case {
+    let (_, genesis) = first();
+    let snapshot = snapshot_bytes(&genesis, &[]);
+    let (record, after_snapshot) = chain::next(&genesis, &[], &snapshot, &root_one()).unwrap();
+    let target = Pointer { seq: 1, digest: record.digest };
+    let header = Header { writer: writer(&key(12)), ..header_after(&after_snapshot, &[]) };
+    let payload = text(&header, &Body::Rollback(Rollback { target, reason: "for the example".into() }));
+    let rollback = sign(rollback::PAYLOAD_TYPE, &payload, &[&key(12)]);
+
+    let (old, new) = (owner(), key(11));
+    let mut document = RootDocument { version: 2, ..root_document() };
+    document.add_key(&new.public(), "root").unwrap();
+    document.remove_key(&old.public().id(), "root").unwrap();
+    document.keep(KeptRecord { seq: 2, kind: "rollback".into(), sha256: Digest::sha256(payload.as_bytes()) });
+    let two = sign(root::PAYLOAD_TYPE, &serde_json::to_string(&document).unwrap(), &[&old, &new]);
+    let under = root_one().parse_next(&two).unwrap();
+    let (_, after_rollback) = chain::next(&after_snapshot, &[], &rollback, &under).unwrap();
+    let last = snapshot_bytes(&after_rollback, &[]);
+    let files = vec![
+        ("chain/0.json", genesis_bytes()),
+        ("chain/1.json", snapshot),
+        ("chain/2.json", rollback),
+        ("chain/3.json", last),
+        ("root/1.json", root_bytes()),
+        ("root/2.json", two),
+        ("pin", format!("{}\n", pin()).into_bytes()),
+    ];
+    let made = "another owner from root 2 on, which keeps the rollback of a key that is in no root";
+    Case { name: "rotated-chain-accepted", verdict: "accepted", made, files }
 }
 
 pub(super) fn keys() -> Vec<Case> {
