@@ -72,4 +72,6 @@ fn foreign_mirror(making: &mut Making) {
     making.mirrored();
     std::fs::remove_dir_all(making.store()).unwrap();
     super::copy(&kept.path().join("honest"), &making.store());
+    // That the store lacks a slot which only the mirror shows is told, although the slot is worth nothing.
+    making.warns(WARNING);
 }
