@@ -101,7 +101,7 @@ struct Made {
 }
 
 pub(super) fn generate(args: &GenerateArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let opened = Opened::new(session)?;
+    let opened = Opened::alone(session)?;
     let chain = opened.chain()?;
     let name = session.config.manifest.name.value.clone();
     let path = args.pins.clone().unwrap_or_else(|| session.config.manifest.pins.value.clone());
