@@ -18,6 +18,8 @@ use crate::trust::{Judge, TrustDir};
 /// What expired documents do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
+    /// They are refused, and so is whatever else is not fresh.
+    RefuseStale,
     /// They are refused.
     Refuse,
     /// They are verified all the same, to be judged or renewed, and never kept as marks.
@@ -64,7 +66,7 @@ pub fn follow(
     let now = latest(trust, chain)?;
     let facts = Facts { now, root_expires: judge.root.document().expires, head_seq: 0, captured: now };
     let expired = freshness::judge(&manifest.manifest, &pins.pins, &facts).check_expiry(object);
-    if expiry == Expiry::Refuse {
+    if expiry != Expiry::Tell {
         expired.clone()?;
     }
     // Step 6 (TUF 5.5): the chain holds what the manifest names.
@@ -75,8 +77,12 @@ pub fn follow(
     let (snapshot, facts) = newest_facts(chain, trust, &newest)?;
     let snapshot_name = record_name(&snapshot).unwrap_or_default();
     let freshness = freshness::judge(&manifest.manifest, &pins.pins, &facts);
+    if expiry == Expiry::RefuseStale {
+        // Step 7: a refusal leaves the marks as they are.
+        freshness.check(object)?;
+    }
     if expired.is_ok() {
-        // Step 7 (TUF 5.4.5): all marks rise together, compared once more while no other run can raise them.
+        // Step 8 (TUF 5.4.5): all marks rise together, compared once more while no other run can raise them.
         chain.remember(&newest)?;
         let own = &manifest.manifest.name;
         let lock = trust.lock_marks(judge.pin, own)?;
