@@ -30,19 +30,29 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], cap: usize, object: &str) -> Resu
 
 /// A checked document whose fields have not been given meaning yet.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tree {
+pub enum Tree {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// An integer that is not below zero.
     Positive(u64),
+    /// An integer below zero.
     Negative(i64),
+    /// A string.
     Text(String),
+    /// An array.
     Array(Vec<Tree>),
+    /// An object, in the order it was written, each name once.
     Object(Vec<(String, Tree)>),
 }
 
 impl Tree {
     /// Reads `bytes`, which must be one strict JSON value and no longer than `cap` bytes.
-    pub(crate) fn read(bytes: &[u8], cap: usize, object: &str) -> Result<Tree, Refusal> {
+    ///
+    /// # Errors
+    /// [`Class::TooBig`], and [`Class::Json`] for everything on which JSON parsers disagree.
+    pub fn read(bytes: &[u8], cap: usize, object: &str) -> Result<Tree, Refusal> {
         if bytes.len() > cap {
             return Err(Refusal::new(Class::TooBig, object, format!("at most {cap} bytes"), "more"));
         }
@@ -59,7 +69,7 @@ impl Tree {
     }
 
     /// The value of `name`, if this is an object that has it.
-    pub(crate) fn get(&self, name: &str) -> Option<&Tree> {
+    pub fn get(&self, name: &str) -> Option<&Tree> {
         match self {
             Tree::Object(fields) => fields.iter().find(|(field, _)| field == name).map(|(_, value)| value),
             _ => None,

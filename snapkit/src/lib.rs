@@ -12,6 +12,7 @@ pub mod digest;
 pub mod entry;
 pub mod fetch;
 pub mod id;
+pub mod image;
 pub mod init;
 pub mod keyfile;
 pub mod located;

@@ -5,6 +5,7 @@
 //! entry, in which every rule of the formats can be broken while all hashes and signatures stay right. A [`Victim`] is
 //! another machine that has pinned the chain; it runs commands and holds them to what every refusal must keep.
 //! A [`Prebuilt`] store was forged before and is kept in `testdata/attacks/`.
+//! [`images`] makes hostile container images, which are kept there too.
 //! What is covered: `docs/attacks.md`. Layer: harness; uses the formats of the library, never its checks.
 
 mod content;

@@ -15,6 +15,7 @@ mod explain;
 mod find;
 mod fork_proof;
 mod from;
+mod image;
 mod init;
 mod key;
 mod log;
@@ -108,6 +109,7 @@ enum Command {
     Find(find::FindArgs),
     Digest(digest::DigestArgs),
     Diff(diff::DiffArgs),
+    Image(image::ImageArgs),
     Key(key::KeyArgs),
     Store(store::StoreArgs),
     Doctor(doctor::DoctorArgs),
@@ -147,6 +149,7 @@ impl Command {
             Self::Find(args) => find::run(args, session),
             Self::Digest(args) => digest::run(args, session),
             Self::Diff(args) => diff::run(args, session),
+            Self::Image(args) => image::run(args, session),
             Self::Key(args) => key::run(args, session),
             Self::Store(args) => store::run(args, session),
             Self::Doctor(args) => doctor::run(args, session),

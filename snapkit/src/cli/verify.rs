@@ -219,6 +219,11 @@ pub(super) fn run(args: &VerifyArgs, session: &mut Session<'_>) -> Result<Exit, 
         {
             snapshots.push((name, (**snapshot).clone()));
         }
+        // An image's archive is a tree like any other.
+        if let (Body::Image(archive), None) = (&record.body, chosen) {
+            snapshots
+                .push((format!("image {} of record {}", archive.image.name, record.header.seq), archive.state.clone()));
+        }
         if session.cancel.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     session.cancel.check()?;

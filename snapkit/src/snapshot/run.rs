@@ -106,6 +106,14 @@ impl Pending {
         }
         self.journal.clear().map_err(SnapshotError::LocalTable)
     }
+
+    /// As [`Pending::committed`], where the directories will not be there at the next run.
+    ///
+    /// # Errors
+    /// As [`Pending::committed`].
+    pub fn committed_without_caches(self) -> Result<(), SnapshotError> {
+        Self { caches: Vec::new(), ..self }.committed()
+    }
 }
 
 /// Captures the sources and stores all but the record. `sources` ascend by name.

@@ -17,7 +17,7 @@ mod object_error;
 mod open;
 mod pace;
 pub mod probe;
-mod runtime;
+pub(crate) mod runtime;
 mod settings;
 
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! The one small async runtime behind all blocking store calls.
 //!
-//! Callers are plain threads and wait in [`block_on`]; the runtime's own two threads drive sockets and timers.
+//! Callers, the client of registries among them, are plain threads and wait in [`block_on`]; the runtime's own two threads drive sockets and timers.
 //! Layer: part of `store`.
 
 use std::future::Future;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
 /// Starts the runtime and chooses the TLS implementation, once per process.
-pub(super) fn start() -> io::Result<()> {
+pub(crate) fn start() -> io::Result<()> {
     if RUNTIME.get().is_none() {
         // An error means that the process chose a provider before, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -24,6 +24,6 @@ pub(super) fn start() -> io::Result<()> {
 }
 
 /// Waits for `future` on the calling thread.
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.get().expect("every store starts the runtime when it is opened").block_on(future)
 }
