@@ -11,6 +11,7 @@
 mod content;
 mod forge;
 pub mod generate;
+pub mod images;
 mod prebuilt;
 mod victim;
 

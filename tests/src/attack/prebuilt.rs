@@ -94,7 +94,10 @@ pub(super) fn is_writing() -> bool {
 impl Prebuilt {
     /// All that are kept.
     pub fn all() -> Vec<Self> {
-        let directories = fs::read_dir(top()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+        let directories = fs::read_dir(top())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.join("store.tar").exists());
         let mut all: Vec<Self> = directories
             .map(|directory| {
                 let expected = fs::read(directory.join("expected.json")).unwrap();
