@@ -126,7 +126,7 @@ def check_receipt(arguments):
         found = receipt.verify(file.read(receipt.LIMIT + 1), chain.root, arguments.root, chain.id)
     record = pick(chain, found["record"]["seq"])
     demand(record.digest == found["record"]["digest"], "E_INCONSISTENT", "the receipt names another record")
-    print(f"restored #{record.seq} exact={found['exact']} proof={found['proof']}")
+    print(f"restored #{record.seq} exact={str(found['exact']).lower()} proof={found['proof']}")
 
 
 def check_manifest(arguments):

@@ -41,7 +41,8 @@ class Root:
         self.digest = envelope.digest
         self.version = fields["version"]
         self.expires = fields["expires"]
-        demand(fields["issued"] < self.expires, "E_ROOT", "expires before it is issued")
+        self.issued = fields["issued"]
+        demand(self.issued < self.expires, "E_ROOT", "expires before it is issued")
         self.keys = _keys(fields["keys"])
         self.roles = _roles(fields["roles"], self.keys)
         self.ranges = _ranges(fields["writers"], self.roles)
@@ -116,7 +117,7 @@ def first(data, pin):
     demand(envelope.digest == pin, "E_ROOT_PIN", f"the first root is {envelope.digest}, not {pin}")
     root = Root(envelope)
     demand(root.version == 1, "E_VERSION", f"version {root.version} as the first root")
-    root.check_signed_by(envelope, root)
+    envelope.signers(*root.role("root"), root.keys)
     return root
 
 
@@ -136,6 +137,9 @@ def following(data, old):
     return root
 
 
+A_DAY = 24 * 3600
+
+
 def newest(store, pin, now):
     """Every root of a store from the pin on; only the last may not have expired."""
     root = first(store.read("root/1.json", LIMIT + 1), pin)
@@ -146,5 +150,6 @@ def newest(store, pin, now):
         root = following(data, root)
     else:
         demand(store.read_if_there(f"root/{root.version + 1}.json", 1) is None, "E_TOO_MANY", "too many roots")
+    demand(now >= (root.issued[0] - A_DAY, root.issued[1]), "E_CLOCK", f"now is before root {root.version} was issued")
     demand(now < root.expires, "E_STALE", f"root {root.version} has expired")
     return root
