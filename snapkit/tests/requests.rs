@@ -104,7 +104,7 @@ fn an_unchanged_snapshot_makes_at_most_eight_requests_however_long_the_chain() {
 fn log_of_twenty(node: &Node, store: &dyn Store) {
     let chain = node.open(store);
     let newest = chain.head().unwrap();
-    let listed = chain.walk_back(&newest).map(Result::unwrap).take(20).count();
+    let listed = chain.walk_back(&newest.record).map(Result::unwrap).take(20).count();
     assert_eq!(listed, 20);
 }
 

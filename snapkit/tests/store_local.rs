@@ -246,7 +246,7 @@ fn clouds_without_explicit_credentials_are_refused_with_the_names_to_set() {
 #[test]
 fn a_fifo_in_the_place_of_an_object_holds_nobody() {
     let directory = tempfile::tempdir().unwrap();
-    let made = std::process::Command::new("mkfifo").arg(directory.path().join("checkpoint")).status().unwrap();
+    let made = Command::new("mkfifo").arg(directory.path().join("checkpoint")).status().unwrap();
     assert!(made.success());
     let store = open(directory.path().to_str().unwrap(), &OpenOptions::default()).unwrap();
     let error = store.get("checkpoint", 256).unwrap_err();
