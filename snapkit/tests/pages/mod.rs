@@ -56,7 +56,7 @@ pub fn pages() -> Vec<PathBuf> {
 }
 
 /// Bytes of formats that begin like a command.
-const BYTES: [&str; 2] = ["snapkit gear table 0", "snapkit store, format"];
+const BYTES: [&str; 3] = ["snapkit gear table 0", "snapkit store, format", "snapkit fork proof 0"];
 
 /// The commands that a page shows: lines of fenced blocks, and code in the text.
 fn commands(text: &str, program: &str) -> Vec<String> {
