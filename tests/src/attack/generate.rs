@@ -6,6 +6,7 @@
 //! in [`all`].
 
 mod chain;
+mod issued;
 mod keys;
 mod mirrors;
 mod roots;
@@ -39,7 +40,7 @@ pub struct Recipe {
 /// Every recipe.
 pub fn all() -> Vec<&'static Recipe> {
     let data = [roots::RECIPES, keys::RECIPES, time::RECIPES, withheld::RECIPES, mirrors::RECIPES, chain::RECIPES];
-    data.into_iter().flatten().collect()
+    data.into_iter().chain([issued::RECIPES]).flatten().collect()
 }
 
 /// A hostile store while it is made.
