@@ -24,6 +24,9 @@ fn every_kept_store_is_answered_as_it_says() {
         if let (Some(roots), Some(class)) = (attack.roots_kept(), attack.class()) {
             victim.keeps_roots(roots, class, attack.object());
         }
+        if attack.class() == Some(Class::Fork) {
+            victim.keeps_proof_of_a_fork(attack);
+        }
         match (attack.refuses(), attack.class()) {
             (Refuses::Everything, Some(class)) => victim.every_command_refuses(class, attack.object()),
             // It was the one that kept the roots.
@@ -47,9 +50,6 @@ fn every_kept_store_is_answered_as_it_says() {
                 restored.stderr_names(attack.warning().unwrap_or_default());
             }
             (_, class) => panic!("{}: {class:?} does not go with {:?}", attack.name(), attack.refuses()),
-        }
-        if attack.class() == Some(Class::Fork) {
-            victim.kept_proof_of_a_fork(attack);
         }
         if attack.was_seen() && !attack.moves_on() {
             victim.recovers(attack);

@@ -140,9 +140,11 @@ impl Victim {
         assert_eq!(kept as u64, count, "roots that follow from the pin are kept, and no others");
     }
 
-    /// The other exception: what proves that a chain was split is written down, once, and anybody can check it.
+    /// The other exception: what proves that a chain was split is written down, and anybody can check it. One command is
+    /// run and refused; no other writes it again.
     #[track_caller]
-    pub fn kept_proof_of_a_fork(&self, attack: &Prebuilt) {
+    pub fn keeps_proof_of_a_fork(&self, attack: &Prebuilt) {
+        self.run(&["log"]).expect(Class::Fork.exit_code().into()).stderr_names(attack.object());
         let forks = walkdir::WalkDir::new(self.machine.home().join("trust")).into_iter().map(|entry| entry.unwrap());
         let is_proof = |path: &PathBuf| path.is_file() && path.parent().unwrap().ends_with("forks");
         let proofs: Vec<PathBuf> = forks.map(walkdir::DirEntry::into_path).filter(is_proof).collect();
@@ -287,11 +289,7 @@ impl Victim {
     }
 
     fn everything(&self) -> (Contents, Contents) {
-        let mut trust = contents(&self.machine.home().join("trust"));
-        // Proofs of split chains are kept whatever else is refused; how many there are is counted once.
-        let is_proof = |path: &Path| path.ancestors().any(|above| above.ends_with("forks"));
-        trust.retain(|path, _| !is_proof(path));
-        (contents(&self.machine.path("")), trust)
+        (contents(&self.machine.path("")), contents(&self.machine.home().join("trust")))
     }
 }
 
