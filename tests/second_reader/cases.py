@@ -98,10 +98,13 @@ def document(path):
     base = path.parent / "chain-accepted"
     pin = (base / "pin").read_text().strip()
     kind = path.name.split("-")[0]
-    if kind in ("chain", "forked"):
+    if kind in ("chain", "forked", "rotated"):
         chain = Chain(root.newest(DirectoryStore(path), pin, NOW), pin)
         for slot in range(len(list((path / "chain").iterdir()))):
-            chain.take(slot, (path / f"chain/{slot}.json").read_bytes())
+            found = chain.take(slot, (path / f"chain/{slot}.json").read_bytes())
+            # In the others a slot is void on purpose.
+            if isinstance(found, Void) and kind == "rotated":
+                raise found
         return chain
     if kind == "key":
         secret = (path / "secret").exists()
@@ -174,6 +177,10 @@ def attack(path):
         def opened():
             return Chain(root.newest(hostile, expected["root"], now), expected["root"]).read(hostile)
 
+        if expected.get("from"):
+            if expected["refuses"] == "nothing":
+                return followed(opened(), directory, expected["root"], now)
+            return refuses(lambda: followed(opened(), directory, expected["root"], now), expected["class"])
         if expected.get("refuses", "trees") == "everything":
             return refuses(lambda: opened().latest(), expected["class"])
         chain = opened()
@@ -184,6 +191,13 @@ def attack(path):
         # The snapshot before is honest, but where its own objects are gone.
         if len(snapshots) > 1 and path.name[:3] not in ("e01", "a15", "a18"):
             Snapshot(hostile, snapshots[-2]).read_all()
+
+
+def followed(chain, directory, pin, now):
+    """The manifest of a store, and the chain it speaks of."""
+    data = (Path(directory) / "manifests/app.json").read_bytes()
+    found, pinned = bootstrap.verify(data, chain.root, pin, chain.id, now, "app")
+    bootstrap.check(found, pinned, chain, now)
 
 
 def refuses(act, expected):

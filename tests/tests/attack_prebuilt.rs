@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use manifests::refusal::Class;
 use snapkit_tests::attack::{Prebuilt, Refuses, Victim, generate};
 
 /// One table for all rows: class, exit code, untouched target, untouched trust, and how much was read at most.
@@ -15,13 +16,16 @@ fn every_kept_store_is_answered_as_it_says() {
         recipe.write_if_missing();
     }
     let all = Prebuilt::all();
-    assert!(all.len() >= 50, "only {} are there", all.len());
+    assert!(all.len() >= 80, "only {} are there", all.len());
     let only = std::env::var("SNAPKIT_TEST_ATTACK").unwrap_or_default();
     for attack in all.iter().filter(|attack| attack.name().starts_with(&only)) {
         println!("{}", attack.name());
         let mut victim = Victim::of_prebuilt(attack);
         if let (Some(roots), Some(class)) = (attack.roots_kept(), attack.class()) {
             victim.keeps_roots(roots, class, attack.object());
+        }
+        if attack.class() == Some(Class::Fork) {
+            victim.keeps_proof_of_a_fork(attack);
         }
         match (attack.refuses(), attack.class()) {
             (Refuses::Everything, Some(class)) => victim.every_command_refuses(class, attack.object()),
@@ -34,6 +38,9 @@ fn every_kept_store_is_answered_as_it_says() {
                 victim.refuses(&["restore", "latest", "empty"], class, attack.object());
                 victim.verify_finds(class);
             }
+            (Refuses::Nothing, None) if attack.is_from() => {
+                victim.accepts(&["verify", "--data"]);
+            }
             (Refuses::Nothing, None) => {
                 let restored = victim.accepts(&["restore", "latest", "missing"]);
                 let file = fs::read(victim.machine.path("missing/file")).unwrap();
@@ -44,7 +51,7 @@ fn every_kept_store_is_answered_as_it_says() {
             }
             (_, class) => panic!("{}: {class:?} does not go with {:?}", attack.name(), attack.refuses()),
         }
-        if attack.was_seen() {
+        if attack.was_seen() && !attack.moves_on() {
             victim.recovers(attack);
         }
     }

@@ -141,7 +141,7 @@ fn b04_and_b06_other_encodings_of_a_good_signature_are_refused() {
         signature[1..31].fill(0xff);
         signature[31] = 0x7f;
     };
-    let changes: [&dyn Fn(&mut [u8]); 3] = [&add_order, &non_canonical, &|signature: &mut [u8]| signature[31] ^= 0x80];
+    let changes: [fn(&mut [u8]); 3] = [add_order, non_canonical, |signature| signature[31] ^= 0x80];
     for change in changes {
         refused_as_root_two(&forge, &with_signature(&next, change), Class::Root);
         // Root 1 has the pinned digest; its signature is asked for all the same.

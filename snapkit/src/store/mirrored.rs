@@ -217,7 +217,8 @@ impl Mirrored {
 
     /// Asks each copy once, until one answers.
     fn ask<T>(&self, key: &str, read: &impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let (mut wrong, mut missing): (Vec<(usize, StoreError)>, Vec<(usize, StoreError)>) = Default::default();
+        let mut wrong: Vec<(usize, StoreError)> = Vec::new();
+        let mut missing: Vec<(usize, StoreError)> = Vec::new();
         let mut failed = None;
         for copy in self.order(key) {
             // That an object is not there is an answer: nobody waits for a copy that failed a moment ago to say so too.

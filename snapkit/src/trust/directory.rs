@@ -224,13 +224,16 @@ impl TrustDir {
         self.of(root).join("head.json")
     }
 
-    /// Keeps the proof that a chain was split, and names the file.
+    /// Keeps the proof that a chain was split, and names the file. A proof that is there already is not written again.
     ///
     /// # Errors
     /// [`TrustError::Write`].
     pub(crate) fn keep_fork_proof(&self, root: &Digest, seq: u64, proof: &[u8]) -> Result<PathBuf, TrustError> {
         let name = format!("{seq:020}-{}.json", &Digest::sha256(proof).to_string()[..16]);
         let path = self.of(root).join("forks").join(name);
+        if file::read(&path, proof.len()).is_ok_and(|kept| kept.as_deref() == Some(proof)) {
+            return Ok(path);
+        }
         match file::write(&path, proof) {
             Ok(()) => Ok(path),
             Err(source) => Err(TrustError::Write { path, source }),

@@ -5,6 +5,9 @@
 //! cases that are missing; to make one again, remove its directory first. To add rows: a module with `RECIPES`, and a line
 //! in [`all`].
 
+mod chain;
+mod issued;
+mod keys;
 mod mirrors;
 mod roots;
 mod time;
@@ -24,6 +27,7 @@ use tempfile::TempDir;
 
 use super::Forge;
 use super::prebuilt::{self, Expected, Refuses, Zeros};
+use crate::Issuer;
 
 /// How one hostile store is made.
 pub struct Recipe {
@@ -35,7 +39,8 @@ pub struct Recipe {
 
 /// Every recipe.
 pub fn all() -> Vec<&'static Recipe> {
-    [roots::RECIPES, time::RECIPES, withheld::RECIPES, mirrors::RECIPES].into_iter().flatten().collect()
+    let data = [roots::RECIPES, keys::RECIPES, time::RECIPES, withheld::RECIPES, mirrors::RECIPES, chain::RECIPES];
+    data.into_iter().chain([issued::RECIPES]).flatten().collect()
 }
 
 /// A hostile store while it is made.
@@ -105,8 +110,19 @@ impl Making {
 
     /// Puts the store of another forge in the place of this one.
     pub fn replace_by(&mut self, other: &Forge) {
+        self.replace_store(&other.object(""));
+    }
+
+    /// Puts another store in the place of this one.
+    pub fn replace_store(&mut self, other: &Path) {
         fs::remove_dir_all(self.store()).unwrap();
-        copy(&other.object(""), &self.store());
+        copy(other, &self.store());
+    }
+
+    /// Goes on with the store of an issuer of manifests, whose reader begins from the bootstrap string.
+    pub fn issued_by(&mut self, issuer: &Issuer) {
+        self.replace_store(&issuer.machine.path("store"));
+        self.expected = Expected { from: true, ..Expected::of(issuer.pin.to_string(), Refuses::Nothing) };
     }
 
     /// Removes an object.
@@ -175,6 +191,11 @@ impl Making {
     /// So many roots follow from the pin and are kept.
     pub fn keeps_roots(&mut self, count: u64) {
         self.expected.roots_kept = Some(count);
+    }
+
+    /// The reader follows to a newer state than the one that was seen, and does not go back to that.
+    pub fn moves_on(&mut self) {
+        self.expected.moves_on = true;
     }
 
     /// A warning of this name is given.

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Machine;
 
+/// The manifest that `verify --from` asks for.
+pub(super) const FROM_MANIFEST: &str = "app";
+
 /// A hostile store, signed with valid keys.
 #[derive(Debug)]
 pub struct Prebuilt {
@@ -45,6 +48,9 @@ pub(super) struct Expected {
     /// A record that the pin asks for: `<number>:<id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) min: Option<String>,
+    /// The reader begins from the bootstrap string, follows a manifest and verifies; it does nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) from: bool,
     /// The time at which the honest state was seen; `now` if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<Timestamp>,
@@ -62,6 +68,9 @@ pub(super) struct Expected {
     /// The number of roots that follow from the pin, and are kept although the store is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) roots_kept: Option<u64>,
+    /// The reader follows to a newer state than the one that was seen, and does not go back to that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) moves_on: bool,
     /// The name of a warning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) warning: Option<String>,
@@ -128,6 +137,11 @@ impl Prebuilt {
         self.expected.refuses
     }
 
+    /// Whether the reader begins from the bootstrap string and follows a manifest.
+    pub fn is_from(&self) -> bool {
+        self.expected.from
+    }
+
     /// The name of the warning that is expected.
     pub fn warning(&self) -> Option<&str> {
         self.expected.warning.as_deref()
@@ -136,6 +150,11 @@ impl Prebuilt {
     /// Whether the reader saw an honest state of the store before.
     pub fn was_seen(&self) -> bool {
         self.directory.join("before.tar").exists()
+    }
+
+    /// Whether the reader follows to a newer state than the one it saw before.
+    pub fn moves_on(&self) -> bool {
+        self.expected.moves_on
     }
 
     /// Whether the reader has another copy of the store to ask.
@@ -213,6 +232,7 @@ impl Expected {
         Self {
             root,
             min: None,
+            from: false,
             before: None,
             now,
             class: "ok".to_owned(),
@@ -220,6 +240,7 @@ impl Expected {
             refuses,
             read_cap_bytes: usual_cap(),
             roots_kept: None,
+            moves_on: false,
             warning: None,
             zeros: Vec::new(),
         }

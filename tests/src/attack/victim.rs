@@ -11,7 +11,7 @@ use manifests::refusal::Class;
 use serde_json::Value;
 
 use super::Forge;
-use super::prebuilt::{self, Prebuilt};
+use super::prebuilt::{self, FROM_MANIFEST, Prebuilt};
 use crate::{Machine, Run, clock};
 
 /// Every command that reads a chain, with arguments that succeed on the honest one.
@@ -31,6 +31,8 @@ impl Everything {
     ];
     /// One that reads a file, which has to be named.
     pub const CAT: &'static [&'static str] = &["cat", "latest", "file"];
+    /// Those that begin from the bootstrap string, which is added to them.
+    pub const FROM: &'static [&'static [&'static str]] = &[&["verify"], &["verify", "--data"]];
 }
 
 /// A machine with a pin, whose working directory has an empty directory `empty` and something precious.
@@ -43,6 +45,8 @@ pub struct Victim {
     now: Option<Timestamp>,
     /// How many bytes a command may read.
     read_cap_bytes: Option<u64>,
+    /// Whether each command begins from the bootstrap string and follows a manifest.
+    from: bool,
 }
 
 /// Files beyond this length are compared without being read.
@@ -66,18 +70,24 @@ impl Victim {
         let expected = &attack.expected;
         let bootstrap = format!("{}{}", machine.arg("store"), attack.pin());
         let mirror = attack.has_mirror().then(|| machine.arg("mirror"));
-        let mut victim =
-            Self { store: bootstrap.clone(), mirror, machine, now: Some(expected.now), read_cap_bytes: None };
+        let mut victim = Self {
+            store: bootstrap,
+            mirror,
+            machine,
+            now: Some(expected.now),
+            read_cap_bytes: None,
+            from: expected.from,
+        };
         if attack.was_seen() {
             attack.unpack("before", &victim.machine.path("store"));
             victim.now = expected.before.or(victim.now);
-            victim.store = victim.machine.arg("store");
-            let mut add = victim.machine.command(&["trust", "add", &bootstrap]);
-            victim.set_clock(&mut add);
-            Run::of(add).expect(0);
+            victim.meets();
             victim.now = Some(expected.now);
-            // A head that is cached here would stand in for one that is damaged there; it may be gone at any time.
-            fs::remove_dir_all(victim.machine.cache()).unwrap();
+            // A head that is cached here would stand in for one that is damaged there; it may be gone at any time. Of a
+            // split chain it is the other half of the proof.
+            if attack.class() != Some(Class::Fork) {
+                fs::remove_dir_all(victim.machine.cache()).unwrap();
+            }
         }
         attack.unpack("store", &victim.machine.path("store"));
         if let Some(mirror) = &victim.mirror {
@@ -85,6 +95,18 @@ impl Victim {
         }
         victim.read_cap_bytes = Some(expected.read_cap_bytes);
         victim
+    }
+
+    /// Sees an honest state for the first time.
+    fn meets(&mut self) {
+        if self.from {
+            self.accepts(&["verify"]);
+            return;
+        }
+        let mut add = self.machine.command(&["trust", "add", &self.store]);
+        self.set_clock(&mut add);
+        Run::of(add).expect(0);
+        self.store = self.machine.arg("store");
     }
 
     /// Sees the records of the store once, so that no later command has something new to remember.
@@ -97,6 +119,10 @@ impl Victim {
     pub fn recovers(&mut self, attack: &Prebuilt) {
         attack.unpack("before", &self.machine.path("store"));
         self.now = attack.expected.before.or(Some(attack.expected.now));
+        if self.from {
+            self.accepts(&["verify", "--data"]);
+            return;
+        }
         assert_eq!(fs::read(self.restores("latest").join("file")).unwrap(), b"honest\n");
         // A root that was kept and that the honest state does not have yet is named by `verify`.
         if attack.roots_kept().is_none() {
@@ -112,6 +138,19 @@ impl Victim {
         let trust = self.machine.home().join("trust");
         let kept = contents(&trust).into_keys().filter(|path| path.parent().unwrap().ends_with("root")).count();
         assert_eq!(kept as u64, count, "roots that follow from the pin are kept, and no others");
+    }
+
+    /// The other exception: what proves that a chain was split is written down, and anybody can check it. One command is
+    /// run and refused; no other writes it again.
+    #[track_caller]
+    pub fn keeps_proof_of_a_fork(&self, attack: &Prebuilt) {
+        self.run(&["log"]).expect(Class::Fork.exit_code().into()).stderr_names(attack.object());
+        let forks = walkdir::WalkDir::new(self.machine.home().join("trust")).into_iter().map(|entry| entry.unwrap());
+        let is_proof = |path: &PathBuf| path.is_file() && path.parent().unwrap().ends_with("forks");
+        let proofs: Vec<PathBuf> = forks.map(walkdir::DirEntry::into_path).filter(is_proof).collect();
+        let [proof] = &proofs[..] else { panic!("one proof, not {proofs:?}") };
+        let root = format!("sha256:{}", attack.expected.root);
+        Machine::new().ok(&["verify", "--fork-proof", proof.to_str().unwrap(), "--root", &root]);
     }
 
     fn set_clock(&self, command: &mut Command) {
@@ -135,16 +174,20 @@ impl Victim {
             mirror: None,
             now: None,
             read_cap_bytes: None,
+            from: false,
         }
     }
 
     /// Runs a command on the store, with its answer as JSON.
     pub fn run(&self, command: &[&str]) -> Run {
-        let mut args = vec!["--store", &self.store, "--json"];
+        let mut args = if self.from { vec!["--json"] } else { vec!["--store", &self.store, "--json"] };
         // Whoever judges a store, or writes to it, looks at that one alone.
         let mirror = self.mirror.as_deref().filter(|_| command[0] != "verify");
         args.extend(mirror.iter().flat_map(|mirror| ["--mirror", mirror]));
         args.extend(command);
+        if self.from {
+            args.extend(["--from", &self.store, "--manifest", FROM_MANIFEST]);
+        }
         let mut command = self.machine.command(&args);
         self.set_clock(&mut command);
         let Some(cap) = self.read_cap_bytes else {
@@ -183,7 +226,9 @@ impl Victim {
     /// Expects that every command that reads a chain refuses, with or without a memory of it.
     #[track_caller]
     pub fn every_command_refuses(&self, class: Class, object: &str) {
-        for command in Everything::RECORDS.iter().chain(Everything::TREES).chain([&Everything::CAT]) {
+        let all = Everything::RECORDS.iter().chain(Everything::TREES).chain([&Everything::CAT]);
+        let from = Everything::FROM.iter();
+        for command in all.filter(|_| !self.from).chain(from.filter(|_| self.from)) {
             self.refuses(command, class, object);
         }
     }
