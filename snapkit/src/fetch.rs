@@ -164,7 +164,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Whether another copy of a damaged pack will be asked next.
-    fn is_copy_to_blame(&self, key: &str, error: &PackError) -> bool {
+    pub fn is_copy_to_blame(&self, key: &str, error: &PackError) -> bool {
         matches!(error, PackError::Damaged { .. }) && self.store.blame(key, &error.to_string())
     }
 

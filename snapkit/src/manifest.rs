@@ -25,7 +25,7 @@ use crate::trust::TrustError;
 
 pub use issue::{Issued, Order, check_order, issue};
 pub use need::{Surroundings, missing_needs};
-pub use place::{Located, Place, locate};
+pub use place::{Located, Place, Stores, locate};
 pub use plan::{Planned, plan};
 pub use publish::{Published, publish, published_version, write_file};
 pub use workflow::{Expiry, Followed, follow, newest_facts};

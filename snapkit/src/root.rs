@@ -13,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::document::root::{Draft, KeptRecord, PAYLOAD_TYPE, ROOT_CAP, Root, RootDocument};
 use manifests::envelope;
+use manifests::keys::KeyId;
 use manifests::refusal::{Class, Refusal};
 
 use crate::chain::{Chain, ChainError, Voided};
@@ -130,17 +131,29 @@ pub fn unsigned(document: &RootDocument) -> Result<Vec<u8>, Refusal> {
     envelope::sign(PAYLOAD_TYPE, &document.payload()?, &[])
 }
 
-/// Has the owner vouch for the records that a document would make void because a key leaves another role than `writer`.
+/// Has the owner vouch for the records that a change of a draft makes void because a key leaves another role than `writer`.
 /// Writers are retired at a number instead, so what would be void of theirs is left as it is.
+///
+/// `before` is the draft without the change: what it made void already was let go on purpose. Of the key in `lost`
+/// nothing is kept from that slot on, because somebody else has it.
 ///
 /// # Errors
 /// [`RootError::Chain`] if the chain cannot be read.
-pub fn keep_records(chain: &Chain<'_>, document: &mut RootDocument) -> Result<Vec<Voided>, RootError> {
+pub fn keep_records(
+    chain: &Chain<'_>,
+    before: &RootDocument,
+    document: &mut RootDocument,
+    lost: Option<(KeyId, u64)>,
+) -> Result<Vec<Voided>, RootError> {
     let newest = chain.head()?;
-    let supposed = chain.root().supposing(document)?;
-    let mut kept = chain.voided_by(&supposed, 1, &newest)?;
+    let voided_by = |document: &RootDocument| chain.voided_by(&chain.root().supposing(document)?, 1, &newest);
+    let let_go = voided_by(before)?;
+    // What the draft vouched for is judged again: it may be lost now.
+    document.kept = chain.root().document().kept.clone();
+    let mut kept = voided_by(document)?;
     let by_writer = |voided: &Voided| matches!(voided.kind.as_str(), "snapshot" | "image");
-    kept.retain(|voided| !by_writer(voided));
+    let is_lost = |voided: &Voided| lost.is_some_and(|(key, from)| voided.key == key && voided.seq >= from);
+    kept.retain(|voided| !by_writer(voided) && !is_lost(voided) && !let_go.contains(voided));
     for record in &kept {
         document.keep(KeptRecord { seq: record.seq, kind: record.kind.clone(), sha256: record.digest });
     }

@@ -4,11 +4,13 @@
 
 use std::fs;
 
+use manifests::digest::Digest;
 use manifests::refusal::Class;
 use serde_json::Value;
 use snapkit_tests::engine::StandIn;
 use snapkit_tests::image::{Image, layer, named};
-use snapkit_tests::{Machine, Run};
+use snapkit_tests::issuer::PINS;
+use snapkit_tests::{Issuer, Machine, Run};
 
 const REFERENCE: &str = "registry.example/app:prod";
 
@@ -231,4 +233,54 @@ fn an_image_is_loaded_and_what_the_engine_made_of_it_is_checked() {
     refused(&machine, &load, Class::Image);
     engine.image(REFERENCE, &named(&good.config), &[named(&good.layer)], None);
     machine.ok(&[load.as_slice(), &["--json"]].concat()).json("snapkit.image-fetch/1");
+}
+
+#[test]
+fn signed_pins_and_manifests_say_which_images_must_be_there() {
+    let (app, side, evil) = (Image::new("app"), Image::new("side"), Image::new("evil"));
+    let images = "max_head_lag = 2\nimages = [\"deploy/app.image.json\", \"deploy/side.image.json\"]";
+    let issuer = Issuer::without_pins(&PINS.replace("max_head_lag = 2", images));
+    let machine = &issuer.machine;
+    let reference = |name: &str| format!("registry.example/{name}:prod");
+    for (name, image) in [("app", &app), ("side", &side)] {
+        let mut pin = image.pin();
+        (pin["name"], pin["reference"]) = (name.into(), reference(name).into());
+        pin["manifest"] = Digest::sha256(image.manifest().to_string().as_bytes()).to_string().into();
+        machine.write(&format!("deploy/{name}.image.json"), pin.to_string());
+    }
+    machine.ok(&["pins", "edit"]);
+    machine.run(&["image", "check", "--signed", "deploy/pins.json"]).expect(Class::SigMissing.exit_code().into());
+    machine.ok(&["pins", "sign"]);
+    issuer.generate();
+    let engine = StandIn::new(machine);
+    let command = engine.command();
+    let has = |name: &str, image: &Image| {
+        engine.image(&reference(name), &named(&image.config), &[named(&image.layer)], None);
+    };
+    has("app", &app);
+    let store = machine.arg("store");
+    for signed in ["deploy/pins.json", "deploy/manifest.json", &store] {
+        let check = ["image", "check", "--signed", signed, "--name", "app", "--engine", &command];
+        has("side", &side);
+        let report = machine.ok(&[check.as_slice(), &["--json"]].concat()).json("snapkit.image-check/1");
+        assert_eq!(report["checks"].as_array().unwrap().len(), 2, "{report}");
+        has("side", &evil);
+        refused(machine, &check, Class::Image).stderr_names(&reference("side"));
+        machine.ok(&[check.as_slice(), &["--image", "app"]].concat());
+        machine.run(&[check.as_slice(), &["--image", "other"]].concat()).expect(2).stderr_names("app, side");
+    }
+    // Nothing is compared with what is not signed as it must be, or is old.
+    let forged = issuer.forged_pins(&issuer.node, |pins| pins.version = 2);
+    machine.write("deploy/forged.json", forged.to_bytes());
+    let stale = issuer.forged(|manifest| {
+        (manifest.version, manifest.issued, manifest.expires) = (2, Issuer::hours(-200), Issuer::hours(-120));
+    });
+    machine.write("deploy/stale.json", stale);
+    for (signed, code) in
+        [("deploy/forged.json", None), ("deploy/app.image.json", None), ("deploy/stale.json", Some(53))]
+    {
+        let run = machine.run(&["image", "check", "--signed", signed, "--engine", &command]);
+        assert!(run.code > 2 && code.is_none_or(|code| code == run.code), "{signed}: {} {}", run.code, run.stderr);
+        assert!(!run.stderr.contains("registry.example"), "{}", run.stderr);
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use snapkit_tests::issuer::PINS;
@@ -257,6 +258,60 @@ fn a_machine_that_has_nothing_verifies_from_one_string() {
     fs::remove_file(issuer.machine.path("store/manifests/app.json")).unwrap();
     cold.write("snapkit.toml", "[manifest]\nname = \"app\"\n");
     cold.run(&["verify", "--from", &format!("{store}{pin}")]).expect(55);
+}
+
+#[test]
+fn the_stores_that_a_manifest_names_are_copies_of_one() {
+    let stores = "[manifest]\nstores = [\"../first\", \"../second\", \"../third\"]";
+    let issuer = Issuer::without_pins(&PINS.replace("[manifest]", stores));
+    issuer.machine.ok(&["pins", "edit"]);
+    issuer.machine.ok(&["pins", "sign"]);
+    issuer.generate();
+    // A machine with two copies; the third cannot be opened.
+    let with_copies = |damage: &dyn Fn(&Machine, &str)| {
+        let machine = Machine::new();
+        for copy in ["first", "second"] {
+            let (from, to) = (issuer.machine.path("store"), machine.path(copy));
+            assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+        }
+        let manifest = machine.write("deploy/m.json", fs::read(issuer.file()).unwrap());
+        damage(&machine, "first");
+        (machine, format!("{}#root=sha256:{}", manifest.display(), issuer.pin))
+    };
+    let files = |machine: &Machine, directory: &str| -> Vec<PathBuf> {
+        let walk = walkdir::WalkDir::new(machine.path(directory)).into_iter().map(Result::unwrap);
+        walk.filter(|entry| entry.file_type().is_file()).map(|entry| entry.path().to_owned()).collect()
+    };
+    let wrong = |machine: &Machine, copy: &str| {
+        for path in [files(machine, &format!("{copy}/packs")), files(machine, &format!("{copy}/chain"))].concat() {
+            let mut bytes = fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let missing = |machine: &Machine, copy: &str| {
+        fs::remove_dir_all(machine.path(format!("{copy}/packs"))).unwrap();
+        fs::remove_file(machine.path(format!("{copy}/chain/00000000000000000001.json"))).unwrap();
+    };
+    let garbage_root = |machine: &Machine, copy: &str| {
+        fs::write(machine.path(format!("{copy}/root/1.json")), "{}").unwrap();
+    };
+    let damages: [&dyn Fn(&Machine, &str); 3] = [&wrong, &missing, &garbage_root];
+    for damage in damages {
+        let (machine, from) = with_copies(damage);
+        let run = machine.ok(&["verify", "--from", &from, "--data", "--json"]);
+        assert_eq!(run.json("snapkit.verify/1")["findings"], serde_json::json!([]));
+        assert!(run.stderr.contains("W_MIRROR"), "{}", run.stderr);
+        assert!(run.stderr.contains(&machine.arg("first")), "{}", run.stderr);
+        let (machine, from) = with_copies(damage);
+        machine.ok(&["manifest", "check", &from]);
+        // Two bad copies are no good one, and a store that is named is judged alone.
+        let (machine, from) = with_copies(damage);
+        let alone = format!("{}#root=sha256:{}", machine.arg("first"), issuer.pin);
+        assert_ne!(machine.run(&["verify", "--store", &alone, "--data"]).code, 0);
+        damage(&machine, "second");
+        assert_ne!(machine.run(&["verify", "--from", &from, "--data"]).code, 0);
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Scenarios of the public conformance suite for TUF clients, under their own names.
 //!
-//! Rollback and expiration of version 2.4 of the suite, with these in the places of its metadata: the manifest for the
-//! timestamp, the head of the chain for the snapshot, pins for targets. All of both files apply; with the two that it runs
-//! twice these are 15 of its cases. Where a scenario ends otherwise than there, the test says why.
+//! Rollback, expiration, keys, rotations of other keys than the root's, and what applies of the basic ones, of version 2.4
+//! of the suite, with these in the places of its metadata: the manifest for the timestamp, the head of the chain for the
+//! snapshot, pins for targets. Where several keys must sign, pins stand for the suite's snapshot too: only they and roots
+//! can take more than one signature. Where a scenario ends otherwise than there, the test says why.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,6 +11,10 @@ use std::fs;
 use std::time::Duration;
 
 use base64::Engine as _;
+use manifests::document::pins::{self, PINS_CAP, Pins};
+use manifests::document::root::{self, Key, RootDocument};
+use manifests::envelope::{self, Nested};
+use manifests::keys::{SecretKey, Signer};
 use serde_json::Value;
 use snapkit_tests::{Issuer, Machine};
 
@@ -36,6 +41,43 @@ impl Suite {
         let run = self.client.run(&["manifest", "check", &address, "--name", "app", "--json"]).expect(code);
         let report = run.json("snapkit.manifest-check/1");
         assert_eq!(report["class"].as_str(), class, "{report}");
+    }
+
+    /// The client refreshes, and refuses what it finds.
+    #[track_caller]
+    fn refused(&self) {
+        let address = format!("{}#root=sha256:{}", self.repo.machine.arg("store"), self.repo.pin);
+        self.client.run(&["manifest", "check", &address, "--name", "app"]).expect(24);
+    }
+
+    /// Publishes the next root, whether or not it may be; the change is of its JSON.
+    fn any_root(&self, change: impl FnOnce(&mut Value)) {
+        let path = |version: u64| self.repo.machine.path(format!("store/root/{version}.json"));
+        let version = (1..).find(|version| !path(*version).exists()).unwrap();
+        let newest: Value = serde_json::from_slice(&fs::read(path(version - 1)).unwrap()).unwrap();
+        let payload = base64::engine::general_purpose::STANDARD.decode(newest["payload"].as_str().unwrap()).unwrap();
+        let mut document: Value = serde_json::from_slice(&payload).unwrap();
+        document["version"] = version.into();
+        change(&mut document);
+        let bytes = envelope::sign(root::PAYLOAD_TYPE, document.to_string().as_bytes(), &[&self.repo.owner]).unwrap();
+        fs::write(path(version), bytes).unwrap();
+    }
+
+    /// Whether the client keeps a root of this version.
+    fn has_root(&self, version: u64) -> bool {
+        self.client.home().join(format!("trust/{}/root/{version}.json", self.repo.pin)).exists()
+    }
+
+    /// The next manifest, with pins of the next version that these keys signed.
+    fn sign_pins(&self, version: u64, signers: &[u8]) {
+        let draft = fs::read(self.repo.machine.path("deploy/pins.json")).unwrap();
+        let mut changed = Pins::of_draft(&Nested::read(&draft, PINS_CAP, "pins").unwrap(), "pins").unwrap();
+        changed.version = version;
+        let signers: Vec<SecretKey> = signers.iter().map(|number| key(*number)).collect();
+        let signers: Vec<&dyn Signer> = signers.iter().map(|key| key as &dyn Signer).collect();
+        let bytes = envelope::sign(pins::PAYLOAD_TYPE, &changed.payload().unwrap(), &signers).unwrap();
+        let nested = Nested::read(&bytes, PINS_CAP, "pins").unwrap();
+        self.repo.serve(&self.repo.forged(|manifest| (manifest.version, manifest.pins) = (version, nested)));
     }
 
     /// The payload of what the client keeps.
@@ -65,6 +107,25 @@ impl Suite {
     fn publish(&self) {
         self.repo.generate();
     }
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed(&[number + 100; 32])
+}
+
+/// Gives these keys a role in the place of those that have it.
+fn give(document: &mut RootDocument, name: &str, keys: &[u8], threshold: u32) {
+    for number in keys {
+        let public = Key::from(&key(*number).public());
+        if document.keys.iter().all(|listed| listed.id != public.id) {
+            document.keys.push(public);
+        }
+    }
+    document.keys.sort_by_key(|key| key.id);
+    let role = document.roles.iter_mut().find(|role| role.name == name).unwrap();
+    role.keys = keys.iter().map(|number| key(*number).public().id()).collect();
+    role.keys.sort();
+    role.threshold = threshold;
 }
 
 #[test]
@@ -240,4 +301,151 @@ fn test_timestamp_expired() {
     suite.repo.serve(&expired);
     suite.refresh(23, None);
     assert_eq!(suite.manifest_version(), 1);
+}
+
+#[test]
+fn test_basic_init_and_refresh() {
+    let suite = Suite::new();
+    assert_eq!((suite.manifest_version(), suite.pins_version(), suite.head()), (1, 1, 1));
+    assert!(!suite.has_root(2));
+}
+
+#[test]
+fn test_timestamp_eq_versions_check() {
+    let suite = Suite::new();
+    let other = Issuer::hours(24 * 6);
+    suite.repo.serve(&suite.repo.forged(|manifest| manifest.expires = other));
+    // There the client goes on with what it has; here two documents of one version are a finding.
+    suite.refused();
+    let kept = suite.kept("manifests/app.json");
+    assert_ne!(kept["predicate"]["expires"].as_str().unwrap(), other.to_string());
+}
+
+#[test]
+fn test_timestamp_content_changes() {
+    let suite = Suite::new();
+    suite.repo.serve(&suite.repo.forged(|manifest| manifest.head.seq = 100));
+    suite.refused();
+    assert_eq!((suite.manifest_version(), suite.head()), (1, 1));
+}
+
+#[test]
+fn test_root_has_keys_but_not_snapshot() {
+    let suite = Suite::new();
+    suite.repo.next_root(|document| give(document, "release", &[1, 2, 3, 4], 3));
+    suite.sign_pins(2, &[1, 2, 3]);
+    suite.refresh(0, None);
+    assert_eq!((suite.pins_version(), suite.has_root(2)), (2, true));
+    // There the root is kept although nobody can reach the threshold; here such a root is refused as a whole.
+    let release = |document: &mut Value, change: &dyn Fn(&mut Value)| {
+        let roles = document["roles"].as_array_mut().unwrap();
+        change(roles.iter_mut().find(|role| role["name"] == "release").unwrap());
+    };
+    suite.any_root(|document| release(document, &|role| role["threshold"] = 5.into()));
+    suite.refused();
+    assert_eq!((suite.pins_version(), suite.has_root(3)), (2, false));
+    // The id of a key that the root does not list does not help.
+    fs::remove_file(suite.repo.machine.path("store/root/3.json")).unwrap();
+    suite.any_root(|document| {
+        release(document, &|role| {
+            role["threshold"] = 5.into();
+            let mut keys: Vec<String> =
+                role["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect();
+            keys.push(key(5).public().id().to_string());
+            keys.sort();
+            role["keys"] = keys.into();
+        });
+    });
+    suite.refused();
+    assert_eq!((suite.pins_version(), suite.has_root(3)), (2, false));
+}
+
+#[test]
+fn test_wrong_hashing_algorithm() {
+    let suite = Suite::new();
+    // There a field that is not of the specification changes nothing; here it is refused wherever it stands.
+    suite.any_root(|document| document["keys"][0]["keyid_hash_algorithms"] = serde_json::json!(["md5"]));
+    suite.refresh(24, Some("E_JSON"));
+    assert!(!suite.has_root(2));
+}
+
+#[test]
+fn test_snapshot_threshold() {
+    let suite = Suite::new();
+    suite.any_root(|document| {
+        let mut typed: RootDocument = serde_json::from_value(document.clone()).unwrap();
+        give(&mut typed, "release", &[1, 2, 3, 4, 5], 6);
+        *document = serde_json::to_value(typed).unwrap();
+    });
+    suite.sign_pins(2, &[1, 2, 3, 4, 5]);
+    suite.refresh(24, Some("E_THRESHOLD"));
+    assert_eq!(suite.pins_version(), 1);
+}
+
+#[test]
+fn test_duplicate_keys_root() {
+    let suite = Suite::new();
+    suite.any_root(|document| {
+        let mut typed: RootDocument = serde_json::from_value(document.clone()).unwrap();
+        give(&mut typed, "release", &[1, 1, 1, 1, 1, 1, 1, 1, 1, 2], 6);
+        *document = serde_json::to_value(typed).unwrap();
+    });
+    suite.sign_pins(2, &[1]);
+    suite.refresh(24, Some("E_THRESHOLD"));
+    assert_eq!(suite.pins_version(), 1);
+}
+
+/// Pins of the keys, threshold and signers that the suite gives, under a root that says so.
+#[track_caller]
+fn non_root_rotation(keys: &[u8], threshold: u32, signers: &[u8], accepted: bool) {
+    let suite = Suite::new();
+    suite.repo.next_root(|document| give(document, "release", keys, threshold));
+    suite.sign_pins(2, signers);
+    if accepted {
+        suite.refresh(0, None)
+    } else {
+        suite.refused()
+    }
+    assert_eq!(suite.pins_version(), if accepted { 2 } else { 1 });
+    assert!(suite.has_root(2), "the root itself is good");
+}
+
+macro_rules! non_root_rotations {
+    ($($name:ident, $accepted:literal: [$($key:literal),*] $threshold:literal [$($signer:literal),*];)+) => {$(
+        #[test]
+        fn $name() {
+            super::non_root_rotation(&[$($key),*], $threshold, &[$($signer),*], $accepted);
+        }
+    )+};
+}
+
+mod test_non_root_rotations {
+    non_root_rotations! {
+        _1_of_1_key_rotation, true: [2] 1 [2];
+        _1_of_1_key_rotation_unused_signatures, true: [1] 1 [3, 1, 4];
+        _1_of_1_key_rotation_fail_not_signed_with_new_key, false: [2] 1 [1, 3, 4];
+        _3_of_5_one_key_signature_wrong_not_signed_with_3_expected_keys, false: [0, 1, 3, 4, 5] 3 [0, 2, 4];
+        _2_of_5_one_key_signature_mising_threshold_not_reached, false: [0, 1, 3, 4, 5] 3 [0, 4];
+        _3_of_5_sign_first_combo, true: [0, 1, 2, 3, 4] 3 [0, 2, 4];
+        _3_of_5_sign_second_combo, true: [0, 1, 2, 3, 4] 3 [0, 4, 1];
+        _3_of_5_sign_third_combo, true: [0, 1, 2, 3, 4] 3 [0, 1, 3];
+        _3_of_5_sign_fourth_combo, true: [0, 1, 2, 3, 4] 3 [1, 2, 3];
+        _3_of_5_sign_fifth_combo, true: [0, 1, 2, 3, 4] 3 [2, 3, 4];
+    }
+}
+
+#[test]
+fn test_non_root_rotations_of_the_timestamp() {
+    // The cases with one key, for the role whose documents one key signs.
+    for (signer, accepted) in [(2, true), (1, false)] {
+        let suite = Suite::new();
+        suite.repo.next_root(|document| give(document, "manifest", &[2], 1));
+        suite.repo.serve(&suite.repo.forged_by(&key(signer), |manifest| manifest.version = 2));
+        if accepted {
+            suite.refresh(0, None)
+        } else {
+            suite.refused()
+        }
+        assert_eq!(suite.manifest_version(), if accepted { 2 } else { 1 });
+    }
 }

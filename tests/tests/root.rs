@@ -321,6 +321,38 @@ fn a_machine_is_enrolled_and_a_writer_retired() {
 }
 
 #[test]
+fn what_a_thief_signed_in_any_role_is_not_kept() {
+    let two = Two::new();
+    let rollback = |reason: &str| {
+        let args = ["rollback", "--to", "1", "--reason", reason, "--store", "store", "--json"];
+        two.primary.ok(&args).json("snapkit.rollback/1")["seq"].as_u64().unwrap()
+    };
+    let next = |number: u32| {
+        two.primary.write("tree/file", format!("content {number}"));
+        two.snapshot().expect(0);
+    };
+    next(2);
+    assert_eq!(rollback("by the node"), 3);
+    next(4);
+    assert_eq!(rollback("by a thief of its key"), 5);
+    two.primary.ok(&["key", "generate", "other.key"]);
+    two.root(&["add-key", "other.key", "--role", "writer", "--role", "manifest"]).expect(0);
+    let node = two.primary.home().join("keys").join(&two.root).join("node.key");
+    let node = node.to_str().unwrap();
+    let kept = |run: Run| {
+        let draft = run.expect(0).json("snapkit.root-draft/1");
+        draft["changes"].as_array().unwrap().iter().filter(|change| change["what"] == "record-kept").count()
+    };
+    // What the node signed before that number stays, and what the thief signed goes, also after more changes.
+    assert_eq!(kept(two.root(&["remove-key", node, "--until", "5"])), 0);
+    assert_eq!(kept(two.root(&["set-threshold", "release", "1"])), 0);
+    two.sign_elsewhere("root-2.json");
+    two.root(&["publish", "root-2.json"]).expect(3).stderr_names("from record 5 on");
+    let done = two.root(&["publish", "root-2.json", "--void-records"]).expect(0).json("snapkit.root-publish/1");
+    assert_eq!((&done["voided"][0]["seq"], done["voided"].as_array().unwrap().len()), (&5.into(), 1));
+}
+
+#[test]
 fn an_expired_root_stops_readers_until_the_owner_renews_it() {
     let two = Two::new();
     two.root(&["renew", "--expires", "15s"]).expect(0);

@@ -4,6 +4,7 @@ mod check;
 mod fetch;
 mod pin;
 mod show;
+mod signed;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,16 @@ enum ImageCommand {
     Show(show::ShowArgs),
     Export(fetch::ExportArgs),
     Load(fetch::LoadArgs),
+}
+
+impl ImageArgs {
+    /// The store that the command names by itself, so that its credentials are looked up.
+    pub(super) fn place(&self) -> Option<String> {
+        match &self.command {
+            ImageCommand::Check(args) => args.place(),
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn run(args: &ImageArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {

@@ -124,6 +124,7 @@ impl Command {
             Self::Init(args) => args.place().map(str::to_owned),
             Self::Trust(args) => args.place().map(str::to_owned),
             Self::Manifest(args) => args.place(),
+            Self::Image(args) => args.place(),
             Self::Verify(args) => args.place(),
             _ => None,
         }

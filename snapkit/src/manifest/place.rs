@@ -4,6 +4,7 @@
 //! only where the pinned root may be looked for. Documented in `docs/manifest.md`, "Where a manifest may be".
 //! Layer: addresses, files, and the presence of `root/1.json`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use manifests::refusal::{Class, Refusal};
 use url::Url;
 
 use super::{ManifestError, newest_key};
-use crate::store::{self, OpenOptions, Store, StoreError};
+use crate::store::mirrored::{COPIES_CAP, Fault, Listener, Mirrored, Notice};
+use crate::store::{self, OpenOptions, Pace, Store, StoreError, known_address};
 use crate::trust::file;
 
 /// Where a manifest is.
@@ -103,14 +105,29 @@ impl Place {
     }
 }
 
+/// Which of the stores that a manifest names are read.
+#[derive(Clone)]
+pub enum Stores {
+    /// The first that has a root: for who writes to it.
+    First,
+    /// All of them as copies of one, for reading; who listens is told what is wrong with one.
+    All(Listener),
+}
+
 /// Reads the manifest at `place`, called `name` where the place is a store, and finds the store of its chain.
 ///
-/// The store is `named` if one is given; else the one the place names; else the first of those that the manifest names
-/// which has a root. Nothing is verified.
+/// The store is `named` if one is given, or the one the place is. Else it is the first with a root of the one that the
+/// manifest lies in and those that it names, together with the others of these if `stores` says so. Nothing is verified.
 ///
 /// # Errors
 /// [`ManifestError::Store`] with a missing object where there is none, [`ManifestError::NoStore`] where no store is known.
-pub fn locate(place: &Place, name: &str, named: Option<&str>, options: &OpenOptions) -> Result<Located, ManifestError> {
+pub fn locate(
+    place: &Place,
+    name: &str,
+    named: Option<&str>,
+    options: &OpenOptions,
+    stores: &Stores,
+) -> Result<Located, ManifestError> {
     let address = place.address(name);
     let cap = MANIFEST_CAP as u64;
     let (bytes, store) = match place {
@@ -127,7 +144,14 @@ pub fn locate(place: &Place, name: &str, named: Option<&str>, options: &OpenOpti
     let store = match (named, store) {
         (Some(named), _) => store::open(named, options)?,
         (None, Some(store)) => store,
-        (None, None) => find_store(place, &address, &bytes, options)?,
+        (None, None) => {
+            let candidates = candidates(place, &address, &bytes)?;
+            let (at, store) = first_with_root(&candidates, &address, options)?;
+            match stores {
+                Stores::First => store,
+                Stores::All(listener) => with_copies(at, store, &candidates, options, listener),
+            }
+        }
     };
     Ok(Located { bytes, address, store })
 }
@@ -147,21 +171,25 @@ fn read(path: &Path) -> Result<Bytes, ManifestError> {
     read.map(Bytes::from).map_err(|source| ManifestError::Read { path: path.to_owned(), source })
 }
 
-/// The first store that has a root, of those the address and the manifest name.
-fn find_store(
-    place: &Place,
-    address: &str,
-    bytes: &[u8],
-    options: &OpenOptions,
-) -> Result<Arc<dyn Store>, ManifestError> {
-    let mut candidates: Vec<String> = place.store().into_iter().collect();
+/// The stores that the address and the manifest name, each once.
+fn candidates(place: &Place, address: &str, bytes: &[u8]) -> Result<Vec<String>, ManifestError> {
     let (_, stores) = Manifest::hinted_stores(bytes, address)?;
     let local = matches!(place, Place::File(_));
-    candidates.extend(stores.iter().filter_map(|store| resolve(address, store, local)));
+    let named = stores.iter().filter_map(|store| resolve(address, store, local));
+    let mut seen = HashSet::new();
+    let all = place.store().into_iter().chain(named);
+    Ok(all.filter(|store| seen.insert(known_address(store))).take(COPIES_CAP).collect())
+}
+
+/// The first store that has a root, and which of the candidates it is.
+fn first_with_root(
+    candidates: &[String],
+    address: &str,
+    options: &OpenOptions,
+) -> Result<(usize, Arc<dyn Store>), ManifestError> {
     let mut last = None;
-    for candidate in &candidates {
-        let opened = store::open(candidate, options);
-        let store = match opened {
+    for (at, candidate) in candidates.iter().enumerate() {
+        let store = match store::open(candidate, options) {
             Ok(store) => store,
             Err(error) => {
                 last = Some(ManifestError::Open(error));
@@ -169,11 +197,45 @@ fn find_store(
             }
         };
         match store.size("root/1.json") {
-            Ok(_) => return Ok(store),
+            Ok(_) => return Ok((at, store)),
             Err(error) => last = Some(ManifestError::Store(error)),
         }
     }
     Err(last.unwrap_or_else(|| ManifestError::NoStore(address.to_owned())))
+}
+
+/// A store and the other candidates as copies of one; those that cannot be opened are left out and told of.
+fn with_copies(
+    first: usize,
+    store: Arc<dyn Store>,
+    candidates: &[String],
+    options: &OpenOptions,
+    listener: &Listener,
+) -> Arc<dyn Store> {
+    // Another copy is asked before any is asked again.
+    let pace = Pace { retries: 0, ..options.pace.clone() };
+    let once = OpenOptions { pace: pace.clone(), ..options.clone() };
+    let scheme = |address: &str| address.split_once("://").map(|(scheme, _)| scheme.to_owned());
+    let mut copies = Vec::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        // Credentials of one place are not shown to another.
+        let options = match scheme(candidate) == scheme(&candidates[first]) {
+            true => once.clone(),
+            false => OpenOptions { pace: pace.clone(), ..OpenOptions::default() },
+        };
+        match store::open(candidate, &options) {
+            Ok(copy) if at == first => copies.insert(0, copy),
+            Ok(copy) => copies.push(copy),
+            Err(error) => {
+                let (store, why) = (known_address(candidate), error.to_string());
+                listener(&Notice { store, key: String::new(), fault: Fault::Unavailable, why, last: false });
+            }
+        }
+    }
+    if copies.len() < 2 {
+        return store;
+    }
+    Arc::new(Mirrored::new(store.url().to_owned(), copies, options.pace.clone(), Arc::clone(listener)))
 }
 
 /// The address of a store as a manifest at `address` means it; nothing for a path of another machine.

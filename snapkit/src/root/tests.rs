@@ -214,7 +214,8 @@ fn what_a_replaced_key_signed_stays_in_the_chain() {
     let bytes = draft(&world, |document| {
         gone(document);
         document.add_key(&key(8).public(), "root").unwrap();
-        let kept = keep_records(&world.open(), document).unwrap();
+        let before = newest(&world).document().clone();
+        let kept = keep_records(&world.open(), &before, document, None).unwrap();
         assert_eq!(kept.iter().map(|record| record.seq).collect::<Vec<_>>(), [done.seq]);
     });
     let bytes = envelope::cosign(&bytes, ROOT_CAP, &[&key(8)], "draft").unwrap();
@@ -222,7 +223,8 @@ fn what_a_replaced_key_signed_stays_in_the_chain() {
     let owner = world.trust.read_owner_key(&world.pin().root).unwrap().public().id();
     let bytes = draft(&world, |document| {
         document.remove_key(&owner, "root").unwrap();
-        keep_records(&world.open(), document).unwrap();
+        let before = newest(&world).document().clone();
+        keep_records(&world.open(), &before, document, None).unwrap();
     });
     let bytes = envelope::cosign(&bytes, ROOT_CAP, &[&key(8)], "draft").unwrap();
     publish_on(&world, &world.store, &bytes).unwrap();
@@ -231,4 +233,33 @@ fn what_a_replaced_key_signed_stays_in_the_chain() {
     assert_eq!(chain.root().version(), 4);
     assert_eq!(chain.head().unwrap().head.seq, done.seq);
     assert_eq!(chain.record(0).unwrap().header.seq, 0);
+}
+
+#[test]
+fn nothing_is_kept_of_a_key_from_where_it_was_lost() {
+    let world = World::new();
+    world.grow(2);
+    let online = key(7);
+    let bytes = draft(&world, |document| document.add_key(&online.public(), "manifest").unwrap());
+    publish_on(&world, &world.store, &bytes).unwrap();
+    let chain = world.open();
+    let target = Pointer { seq: 1, digest: chain.record(1).unwrap().digest };
+    for reason in ["by its holder", "by a thief"] {
+        let body = Body::Rollback(Rollback { target, reason: reason.into() });
+        let base = chain.head().unwrap();
+        chain.commit(&base.head, &body, None, &online, "ci", at(60)).unwrap();
+    }
+    let before = newest(&world).document().clone();
+    let mut document = before.clone();
+    document.remove_key(&online.public().id(), "manifest").unwrap();
+    let chain = world.open();
+    let seqs = |kept: Vec<Voided>| kept.iter().map(|record| record.seq).collect::<Vec<_>>();
+    let mut all = document.clone();
+    assert_eq!(seqs(keep_records(&chain, &before, &mut all, None).unwrap()), [3, 4]);
+    let lost = Some((online.public().id(), 4));
+    assert_eq!(seqs(keep_records(&chain, &before, &mut all, lost).unwrap()), [3]);
+    // A later change of the draft keeps what the draft keeps, and does not bring back what it let go.
+    let mut later = all.clone();
+    assert_eq!(seqs(keep_records(&chain, &all, &mut later, None).unwrap()), [3]);
+    assert_eq!(later.kept.unwrap().len(), 1);
 }

@@ -109,7 +109,12 @@ pub fn check_data(
             if cancel.is_requested() {
                 return Err(VerifyError::Cancelled);
             }
-            let found = check_pack(fetcher, &pack, &chunks, decoder, raw);
+            let found = loop {
+                match check_pack(fetcher, &pack, &chunks, decoder, raw) {
+                    Err(FetchError::Pack(error)) if fetcher.is_copy_to_blame(&pack.id.key(), &error) => {}
+                    found => break found,
+                }
+            };
             progress.add_items(1);
             progress.add_bytes(pack.pack_bytes);
             Ok((pack, found))

@@ -12,8 +12,9 @@ use snapkit::image::archive::Archive;
 use snapkit::image::engine::{Container, Engine};
 use snapkit::image::registry::{Registry, is_same_name};
 
-use super::{RegistryArgs, engine, not_found, read_pin};
+use super::{RegistryArgs, engine, not_found, read_pin, signed};
 use crate::cli::exit_code::{CliError, Exit};
+use crate::cli::manifest::target::TargetArgs;
 use crate::cli::output::Report;
 use crate::cli::session::Session;
 
@@ -24,8 +25,18 @@ use crate::cli::session::Session;
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Files with pins, as `image pin --out` writes them
-    #[arg(required = true, value_name = "PIN-FILE")]
+    #[arg(required_unless_present = "signed", value_name = "PIN-FILE")]
     pins: Vec<PathBuf>,
+    /// Check every image of this: a file with signed pins, or a manifest's file, URL or store; can be repeated. It is
+    /// verified first, and a manifest must be fresh
+    #[arg(long, value_name = "FILE-OR-URL")]
+    signed: Vec<String>,
+    /// Name of the manifest, or of the pins, with --signed
+    #[arg(long, value_name = "NAME", requires = "signed")]
+    name: Option<String>,
+    /// Of --signed only the image with this name; can be repeated
+    #[arg(long, value_name = "IMAGE", requires = "signed")]
+    image: Vec<String>,
     /// The engine: docker, podman, or the path of such a command [default: docker, else podman]
     #[arg(long, value_name = "COMMAND")]
     engine: Option<String>,
@@ -74,8 +85,18 @@ impl Report for Checked {
     }
 }
 
+impl CheckArgs {
+    /// The store that a signed document is named by.
+    pub(super) fn place(&self) -> Option<String> {
+        TargetArgs::of(self.signed.first()?, None).named_store()
+    }
+}
+
 pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let pins = args.pins.iter().map(|file| read_pin(file)).collect::<Result<Vec<_>, _>>()?;
+    let mut pins = args.pins.iter().map(|file| read_pin(file)).collect::<Result<Vec<_>, _>>()?;
+    for named in &args.signed {
+        pins.extend(signed::images(named, args.name.as_deref(), &args.image, session)?);
+    }
     if !args.container.is_empty() && pins.len() > 1 {
         return Err(CliError::usage("a container is created from one image, and several pins were given"));
     }

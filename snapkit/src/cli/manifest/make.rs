@@ -134,7 +134,7 @@ pub(super) fn generate(args: &GenerateArgs, session: &mut Session<'_>) -> Result
 }
 
 pub(super) fn refresh(args: &RefreshArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
-    let target = args.target.find(session)?;
+    let target = args.target.find_alone(session)?;
     let chain = target.opened.chain()?;
     let trust = &target.opened.trust;
     let followed = follow(&chain, trust, &target.bytes, target.name.as_deref(), Expiry::Tell, &target.address)

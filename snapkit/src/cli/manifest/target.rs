@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use manifests::document::manifest::Manifest;
 use serde::Serialize;
 use snapkit::config::Source;
-use snapkit::manifest::{Expiry, Followed, Located, ManifestError, Place, follow, locate};
+use snapkit::manifest::{Expiry, Followed, Located, ManifestError, Place, Stores, follow, locate};
 use snapkit::store::{Store, known_address};
 use snapkit::trust::{self, Location, TrustDir};
 
@@ -82,8 +82,17 @@ impl TargetArgs {
         self.name.clone().or(set)
     }
 
-    /// Finds the manifest, the store of its chain, and the pin for it.
+    /// Finds the manifest, the store of its chain with the copies that the manifest names, for reading, and the pin.
     pub(in crate::cli) fn find(&self, session: &Session<'_>) -> Result<Target, CliError> {
+        self.find_with(session, &Stores::All(session.mirror_listener()))
+    }
+
+    /// The same with one store alone: for who writes to it.
+    pub(in crate::cli) fn find_alone(&self, session: &Session<'_>) -> Result<Target, CliError> {
+        self.find_with(session, &Stores::First)
+    }
+
+    fn find_with(&self, session: &Session<'_>, stores: &Stores) -> Result<Target, CliError> {
         let (place, location) = self.place(session)?;
         let asked = self.asked_name(session);
         let name = asked.clone().unwrap_or_else(|| session.config.manifest.name.value.clone());
@@ -106,7 +115,7 @@ impl TargetArgs {
             _ => usable.as_ref().map(|configured| configured.url.as_str()),
         };
         let Located { bytes, address, store } =
-            locate(&place, &name, named, &config.open_options()).map_err(super::super::pins::explained)?;
+            locate(&place, &name, named, &config.open_options(), stores).map_err(super::super::pins::explained)?;
         let pin = location.pin.or(usable.and_then(|configured| configured.pin));
         let opened = open(store, pin, session)?;
         Ok(Target { opened, bytes, address, name: asked })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use manifests::document::root::{Draft, ROLES, Root, RootDocument};
+use manifests::keys::KeyId;
 use snapkit::chain::Chain;
 use snapkit::keyfile;
 use snapkit::root::{keep_records, read_draft, unsigned, write_draft};
@@ -51,7 +52,7 @@ pub(super) struct AddKeyArgs {
 /// Take roles from a key in the next root
 ///
 /// What a writer signed before the record named by --until stays valid, and what it signs from there on is refused.
-/// Records of other roles that the key signed stay valid: the next root lists them.
+/// Records of other roles that the key signed stay valid, before --until where it is given: the next root lists them.
 #[derive(Debug, Args)]
 pub(super) struct RemoveKeyArgs {
     /// Key file, or the beginning of a key id
@@ -59,7 +60,7 @@ pub(super) struct RemoveKeyArgs {
     /// Role to take; can be repeated; default: every role it has
     #[arg(long, value_name = "ROLE", value_parser = clap::builder::PossibleValuesParser::new(ROLES))]
     role: Vec<String>,
-    /// First record that a writer may no longer sign; default: the next one, so that all its records stay valid
+    /// First record that the key may no longer sign; default: the next one, so that all its records stay valid
     #[arg(long, value_name = "SEQ")]
     until: Option<u64>,
     #[command(flatten)]
@@ -126,10 +127,15 @@ impl Work {
         Ok(Chain::open_expired(&**store, *pin, trust, self.now)?)
     }
 
-    /// Lists in the draft the records that would not count any more because a key leaves a role.
-    fn keep_records(&mut self, session: &mut Session<'_>) -> Result<(), CliError> {
+    /// Lists in the draft the records that would not count any more because a key leaves a role since `before`.
+    fn keep_records(
+        &mut self,
+        before: &RootDocument,
+        lost: Option<(KeyId, u64)>,
+        session: &mut Session<'_>,
+    ) -> Result<(), CliError> {
         let mut document = self.document.clone();
-        let kept = keep_records(&self.chain()?, &mut document)?;
+        let kept = keep_records(&self.chain()?, before, &mut document, lost)?;
         for record in kept {
             session.out.note(format_args!(
                 "record {} ({}) was signed by a key that leaves its role, and stays valid by name",
@@ -187,6 +193,7 @@ pub(super) fn add_key(args: &AddKeyArgs, session: &mut Session<'_>) -> Result<Ex
 pub(super) fn remove_key(args: &RemoveKeyArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let mut work = Work::begin(&args.options, session)?;
     let id = key_id(&args.key, &work.document)?;
+    let before = work.document.clone();
     let mut roles = args.role.clone();
     if roles.is_empty() {
         let held = work.document.roles.iter().filter(|role| role.keys.contains(&id));
@@ -201,17 +208,25 @@ pub(super) fn remove_key(args: &RemoveKeyArgs, session: &mut Session<'_>) -> Res
         }
     }
     if roles.iter().any(|role| role != "writer" && role != "node") {
-        work.keep_records(session)?;
+        let until = args.until.or_else(|| retired_at(&id, work.newest.document(), &work.document));
+        work.keep_records(&before, until.map(|until| (id, until)), session)?;
     }
     work.finish(session)
 }
 
+/// Where a draft ends what a writer may sign, if it does: an earlier change may have said from where on its key is lost.
+fn retired_at(key: &KeyId, newest: &RootDocument, draft: &RootDocument) -> Option<u64> {
+    let end = |document: &RootDocument| document.writers.iter().rfind(|range| range.key == *key)?.until_seq;
+    end(draft).filter(|end_now| end(newest).is_none_or(|end_before| *end_now < end_before))
+}
+
 pub(super) fn set_threshold(args: &SetThresholdArgs, session: &mut Session<'_>) -> Result<Exit, CliError> {
     let mut work = Work::begin(&args.options, session)?;
-    let before = work.document.roles.iter().find(|role| role.name == args.role).map_or(0, |role| role.threshold);
+    let before = work.document.clone();
+    let threshold = before.roles.iter().find(|role| role.name == args.role).map_or(0, |role| role.threshold);
     work.document.set_threshold(&args.role, args.threshold).map_err(refused)?;
-    if args.threshold > before {
-        work.keep_records(session)?;
+    if args.threshold > threshold {
+        work.keep_records(&before, None, session)?;
     }
     work.finish(session)
 }
