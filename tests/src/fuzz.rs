@@ -8,7 +8,9 @@
 
 mod data;
 mod documents;
+mod images;
 mod log;
+mod manifest;
 mod seeds;
 mod text;
 
@@ -34,8 +36,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "entries", run: data::entries },
     Target { name: "envelope", run: documents::envelope },
     Target { name: "fork_proof", run: documents::fork_proof },
+    Target { name: "image_archive", run: images::archive },
+    Target { name: "image_document", run: images::document },
     Target { name: "key", run: text::key },
+    Target { name: "manifest", run: manifest::manifest },
     Target { name: "pack", run: data::pack },
+    Target { name: "pins", run: manifest::pins },
     Target { name: "receipt", run: documents::receipt },
     Target { name: "record", run: documents::record },
     Target { name: "root", run: documents::root },

@@ -75,7 +75,8 @@ impl Platform {
     }
 
     pub(super) fn check(&self, object: &str) -> Result<(), Refusal> {
-        if is_platform(&self.to_string()) {
+        // A part with a slash in it would be written like another platform.
+        if self.to_string().parse().is_ok_and(|read: Self| read == *self) {
             return Ok(());
         }
         Err(super::ambiguous(object, "a platform such as linux/amd64", format!("{self:?}")))

@@ -11,7 +11,7 @@ use manifests::digest::Digest;
 use manifests::document::receipt::{self, Authority, RECEIPT_CAP, Receipt};
 use manifests::document::record::{self, RECORD_CAP, Record};
 use manifests::document::root::{self, ROLES, ROOT_CAP, Root};
-use manifests::document::{fork, genesis};
+use manifests::document::{fork, genesis, pins};
 use manifests::envelope;
 use manifests::keys::{SecretKey, Signer, signature_in};
 use manifests::refusal::Refusal;
@@ -19,16 +19,16 @@ use serde_json::Value;
 use snapkit::chain::fork_proof;
 
 /// The chain of `testdata/manifests/chain-accepted`, whose keys are those of two fixed seeds.
-struct Chain {
-    pin: Digest,
+pub(super) struct Chain {
+    pub(super) pin: Digest,
     first_root: Vec<u8>,
-    root: Root,
-    head: Head,
-    owner: SecretKey,
-    node: SecretKey,
+    pub(super) root: Root,
+    pub(super) head: Head,
+    pub(super) owner: SecretKey,
+    pub(super) node: SecretKey,
 }
 
-static CHAIN: LazyLock<Chain> = LazyLock::new(|| {
+pub(super) static CHAIN: LazyLock<Chain> = LazyLock::new(|| {
     let read = |name: &str| fs::read(manifests().join("chain-accepted").join(name)).unwrap();
     let pin: Digest = std::str::from_utf8(&read("pin")).unwrap().trim_end().parse().unwrap();
     let first_root = read("root/1.json");
@@ -44,9 +44,9 @@ pub(super) fn manifests() -> PathBuf {
 
 impl Chain {
     /// Signed by whoever may sign it, so that the rules behind the signature are what is tried.
-    fn signed(&self, payload_type: &str, payload: &[u8]) -> Vec<u8> {
-        let by_owner = [root::PAYLOAD_TYPE, genesis::PAYLOAD_TYPE, fork::PAYLOAD_TYPE].contains(&payload_type);
-        let signer: &dyn Signer = if by_owner { &self.owner } else { &self.node };
+    pub(super) fn signed(&self, payload_type: &str, payload: &[u8]) -> Vec<u8> {
+        let by_owner = [root::PAYLOAD_TYPE, genesis::PAYLOAD_TYPE, fork::PAYLOAD_TYPE, pins::PAYLOAD_TYPE];
+        let signer: &dyn Signer = if by_owner.contains(&payload_type) { &self.owner } else { &self.node };
         envelope::sign(payload_type, payload, &[signer]).unwrap()
     }
 
@@ -86,6 +86,7 @@ pub(super) fn envelope(bytes: &[u8]) {
     let _ = Root::parse_first(bytes, &chain.pin);
     let _ = chain.root.parse_next(bytes);
     verify_receipt(bytes);
+    super::manifest::unsigned(bytes);
     if let Ok(message) = envelope::message_of(bytes, RECORD_CAP, "input") {
         let signed = envelope::cosign(bytes, RECORD_CAP, &[&chain.node], "input");
         let again = signed.ok().map(|signed| envelope::message_of(&signed, 2 * RECORD_CAP, "input").unwrap());
@@ -205,6 +206,6 @@ fn verify_receipt(bytes: &[u8]) -> Vec<Receipt> {
 }
 
 /// Whatever the strict parser takes, an ordinary one takes too.
-fn is_json(payload: &[u8]) {
+pub(super) fn is_json(payload: &[u8]) {
     assert!(serde_json::from_slice::<Value>(payload).is_ok(), "accepted, and yet no JSON");
 }

@@ -1,6 +1,8 @@
 //! Where fuzzing starts: the accepted and refused examples of `testdata/`, in the form that each target takes.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -9,6 +11,7 @@ use serde_json::Value;
 use walkdir::WalkDir;
 
 use super::documents::manifests;
+use super::manifest::taken_apart;
 
 /// Every example for this target, with a name.
 pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -18,6 +21,10 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "record" => records(),
         "fork_proof" => record_pairs(),
         "receipt" => payloads("in-toto+json"),
+        "pins" => payloads("pins+json"),
+        "manifest" => manifest_payloads(),
+        "image_archive" => files(&testdata("attacks"), |path| path.ends_with("image.tar")),
+        "image_document" => image_documents(),
         "key" => files(&manifests(), |path| path.file_name().is_some_and(|name| name == "secret" || name == "public")),
         "pack" => files(&testdata("packs"), |path| path.ends_with("pack")),
         "segment" => files(&testdata("segments"), |path| path.ends_with("segment")),
@@ -64,6 +71,34 @@ fn envelopes() -> Vec<(String, String, Vec<u8>)> {
 fn payloads(type_end: &str) -> Vec<(String, Vec<u8>)> {
     let all = envelopes().into_iter().filter(|(_, payload_type, _)| payload_type.ends_with(type_end));
     all.map(|(name, _, payload)| (name, payload)).collect()
+}
+
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Manifests, and the same with their pins behind them; receipts are statements too.
+fn manifest_payloads() -> Vec<(String, Vec<u8>)> {
+    let apart = |(name, payload): (String, Vec<u8>)| {
+        let apart = taken_apart(&payload).map(|apart| (format!("{name}-apart"), apart));
+        apart.into_iter().chain([(name, payload)])
+    };
+    payloads("in-toto+json").into_iter().flat_map(apart).collect()
+}
+
+/// Every document in the archives of the attacks, once.
+fn image_documents() -> Vec<(String, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for (name, archive) in seeds("image_archive") {
+        for (number, member) in tar::Archive::new(&archive[..]).entries().unwrap().enumerate() {
+            let mut bytes = Vec::new();
+            // Some archives end early, or say what is not so.
+            if member.is_ok_and(|mut member| member.read_to_end(&mut bytes).is_ok()) && bytes.starts_with(b"{") {
+                found.entry(bytes).or_insert(format!("{name}-{number}"));
+            }
+        }
+    }
+    found.into_iter().map(|(bytes, name)| (name, bytes)).collect()
 }
 
 /// Payloads of records, each below a line with its kind.
