@@ -260,6 +260,9 @@ fn a_machine_that_has_nothing_verifies_from_one_string() {
     cold.run(&["verify", "--from", &format!("{store}{pin}")]).expect(55);
 }
 
+/// What is done to a copy of a store, which is named by its directory on the machine.
+type Damage<'a> = &'a dyn Fn(&Machine, &str);
+
 #[test]
 fn the_stores_that_a_manifest_names_are_copies_of_one() {
     let stores = "[manifest]\nstores = [\"../first\", \"../second\", \"../third\"]";
@@ -268,7 +271,7 @@ fn the_stores_that_a_manifest_names_are_copies_of_one() {
     issuer.machine.ok(&["pins", "sign"]);
     issuer.generate();
     // A machine with two copies; the third cannot be opened.
-    let with_copies = |damage: &dyn Fn(&Machine, &str)| {
+    let with_copies = |damage: Damage<'_>| {
         let machine = Machine::new();
         for copy in ["first", "second"] {
             let (from, to) = (issuer.machine.path("store"), machine.path(copy));
@@ -296,7 +299,7 @@ fn the_stores_that_a_manifest_names_are_copies_of_one() {
     let garbage_root = |machine: &Machine, copy: &str| {
         fs::write(machine.path(format!("{copy}/root/1.json")), "{}").unwrap();
     };
-    let damages: [&dyn Fn(&Machine, &str); 3] = [&wrong, &missing, &garbage_root];
+    let damages: [Damage<'_>; 3] = [&wrong, &missing, &garbage_root];
     for damage in damages {
         let (machine, from) = with_copies(damage);
         let run = machine.ok(&["verify", "--from", &from, "--data", "--json"]);

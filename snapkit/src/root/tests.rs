@@ -247,7 +247,8 @@ fn nothing_is_kept_of_a_key_from_where_it_was_lost() {
     for reason in ["by its holder", "by a thief"] {
         let body = Body::Rollback(Rollback { target, reason: reason.into() });
         let base = chain.head().unwrap();
-        chain.commit(&base.head, &body, None, &online, "ci", at(60)).unwrap();
+        let commit = chain.commit(&base.head, &body, None, &online, "ci", at(60)).unwrap();
+        assert!(matches!(commit, Commit::Done(_)));
     }
     let before = newest(&world).document().clone();
     let mut document = before.clone();
