@@ -1,6 +1,6 @@
 //! Manifests: reading them by the client workflow, and issuing them.
 //!
-//! A manifest is found in a [`place`], followed from the pin of the root to the records of the chain by [`workflow`], and
+//! A manifest is found in a `place`, followed from the pin of the root to the records of the chain by `workflow`, and
 //! made by [`issue`], with pins that [`plan`] makes from the configuration. Nothing of what a refused manifest says is
 //! kept. Documented in `docs/manifest.md` and `docs/format/manifest.md`.
 //! Layer: joins `store`, `trust` and `chain` with `manifests`.
