@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use snapkit_tests::Machine;
+use snapkit_tests::every_kind::noise;
 
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
@@ -30,6 +31,7 @@ impl Chain {
         let owner = machine.arg("safe/owner.key");
         fs::rename(text("owner_key"), &owner).unwrap();
         let chain = Self { bootstrap: text("bootstrap"), owner, node: text("node_key"), machine };
+        chain.machine.write("tree/large", noise(1 << 20, 1));
         (1..=3).for_each(|number| chain.snapshot(number));
         chain
     }
@@ -93,7 +95,8 @@ fn b09_a_stolen_writer_key_is_retired_and_what_it_signed_is_left_behind() {
     machine.write("tree/file", "3\n");
     let taken = machine.ok(&["snapshot", "--store", "store", "tree", "--signer", "new.key", "--json"]);
     let taken = taken.json("snapkit.snapshot/1");
-    assert_eq!((&taken["seq"], &taken["new_bytes"]), (&Value::from(7), &Value::from(0)));
+    assert_eq!(taken["seq"], 7);
+    assert!(taken["new_bytes"].as_u64().unwrap() < 10_000, "{taken}");
     machine.write("tree/file", "7\n");
     machine.ok(&["snapshot", "--store", "store", "tree", "--signer", "new.key"]);
     for reader in [&careful, &fooled, &cold] {

@@ -105,7 +105,7 @@ pub(super) fn run(args: &ReceiptArgs, session: &mut Session<'_>) -> Result<Exit,
 fn explained(file: &Path, verified: &VerifiedReceipt, session: &Session<'_>) -> Result<String, CliError> {
     let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
     let pin = verified.receipt.root;
-    let roots = trust.roots(&pin)?;
+    let roots = trust.kept_roots(&pin)?;
     let file = path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let document = explain::Document {
         what: format!("the receipt {}", file.display()),
@@ -114,7 +114,7 @@ fn explained(file: &Path, verified: &VerifiedReceipt, session: &Session<'_>) -> 
         roles: &["node"],
         signers: verified.signers.clone(),
     };
-    let get = |version: u64, to: &str| explain::copy(&trust.kept_root(&pin, version).to_string_lossy(), to);
+    let get = |version: u64, to: &str| explain::copy(&trust.root_file(&pin, version).to_string_lossy(), to);
     explain::script(&pin, &roots, &get, &document).map_err(|refusal| TrustError::from(refusal).into())
 }
 

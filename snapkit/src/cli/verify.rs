@@ -189,7 +189,7 @@ fn explained(opened: &Opened, chain: &Chain<'_>, seq: u64) -> Result<String, Cli
         roles: roles_of(record.body.kind()),
         signers: record.signers,
     };
-    let roots = opened.trust.roots(&opened.pin.root)?;
+    let roots = opened.trust.kept_roots(&opened.pin.root)?;
     let get = |version: u64, file: &str| explain::get(url, &format!("root/{version}.json"), file);
     explain::script(&opened.pin.root, &roots, &get, &document).map_err(|refusal| TrustError::from(refusal).into())
 }

@@ -131,23 +131,6 @@ impl TrustDir {
         self.write_json(&path, &stores)
     }
 
-    /// Every root under this pin that was verified here, from version 1 on.
-    ///
-    /// # Errors
-    /// [`TrustError::Read`].
-    pub fn roots(&self, root: &Digest) -> Result<Vec<Vec<u8>>, TrustError> {
-        let mut found = Vec::new();
-        while let Some(bytes) = self.read_root(root, found.len() as u64 + 1)? {
-            found.push(bytes);
-        }
-        Ok(found)
-    }
-
-    /// The file in which a root is kept after it was verified.
-    pub fn kept_root(&self, root: &Digest, version: u64) -> PathBuf {
-        self.root_file(root, version)
-    }
-
     /// The bytes of a root that was verified here.
     pub(crate) fn read_root(&self, root: &Digest, version: u64) -> Result<Option<Vec<u8>>, TrustError> {
         let path = self.root_file(root, version);
@@ -180,7 +163,7 @@ impl TrustDir {
     }
 
     /// The file of a verified root.
-    pub(crate) fn root_file(&self, root: &Digest, version: u64) -> PathBuf {
+    pub fn root_file(&self, root: &Digest, version: u64) -> PathBuf {
         self.of(root).join("root").join(format!("{version}.json"))
     }
 
