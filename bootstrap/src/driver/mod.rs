@@ -1,0 +1,148 @@
+//! Drivers: how the one service of a node is started, stopped, and proven dead.
+//!
+//! The agent knows the service only through [`Driver`]. Whatever a driver starts is bound to a guard, a process of its own
+//! that knows until when the service may live and kills it then, also when the agent is stopped, killed or hung.
+//! Documented in `docs/agent.md`, "Drivers". Layer: the edge; decides nothing about who leads.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::BootTime;
+
+/// What the service is run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceRole {
+    /// It serves what may be served by many, and opens nothing exclusive.
+    Follower,
+    /// It is the one.
+    Leader,
+}
+
+impl ServiceRole {
+    /// The word for it, as in pins and on surfaces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Follower => "follower",
+            Self::Leader => "leader",
+        }
+    }
+}
+
+/// What a service is started with.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// As what.
+    pub role: ServiceRole,
+    /// The term it leads in, or that of the leader it follows.
+    pub term: u64,
+    /// When the guard kills it, unless [`Driver::extend`] comes first; `None` where no lease limits it.
+    pub until: Option<BootTime>,
+    /// The directory it is started in: the node directory.
+    pub directory: PathBuf,
+    /// Variables beside those that the driver passes on.
+    pub environment: Vec<(String, String)>,
+}
+
+/// What was started, as it is written down to be found again after a crash of the agent. Contents belong to the driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// As what it runs.
+    pub role: ServiceRole,
+    /// The term it was started in.
+    pub term: u64,
+    /// The driver's own marks: process ids with their start times, a unit, containers.
+    pub marks: serde_json::Value,
+}
+
+/// Whether the service lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Running,
+    /// It is proven dead; how it ended, in words.
+    Dead(String),
+}
+
+/// Starts and stops one service. Calls block and are bounded in time.
+pub trait Driver: Send {
+    /// Starts the service, which must not be running.
+    ///
+    /// `written` is called with what will find the service again before anything of it can run; if that fails, nothing
+    /// was started.
+    ///
+    /// # Errors
+    /// [`DriverError`]; whatever was begun is proven dead, or the error says that it is not.
+    fn start(
+        &mut self,
+        start: &Start,
+        written: &mut dyn FnMut(&Instance) -> std::io::Result<()>,
+    ) -> Result<Instance, DriverError>;
+
+    /// Lets the service live until `until` instead. Cheap; called at every renewal.
+    ///
+    /// # Errors
+    /// [`DriverError`] when the guard cannot be told; the old deadline stands.
+    fn extend(&mut self, until: BootTime) -> Result<(), DriverError>;
+
+    /// Asks the service to end, kills it after `grace`, and returns once it is proven dead.
+    ///
+    /// # Errors
+    /// [`DriverError::Alive`] when death cannot be proven.
+    fn stop(&mut self, grace: Duration) -> Result<(), DriverError>;
+
+    /// Kills everything of the service at once, and returns once it is proven dead.
+    ///
+    /// # Errors
+    /// [`DriverError::Alive`] when death cannot be proven.
+    fn kill(&mut self) -> Result<(), DriverError>;
+
+    /// Whether the service lives.
+    ///
+    /// # Errors
+    /// [`DriverError`] when it cannot be told: then it counts as alive.
+    fn life(&mut self) -> Result<Life, DriverError>;
+
+    /// Kills what an earlier agent started and left behind, and returns once it is proven dead.
+    ///
+    /// # Errors
+    /// [`DriverError::Alive`] when death cannot be proven.
+    fn reclaim(&mut self, left: &Instance) -> Result<(), DriverError>;
+}
+
+/// Why a driver could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The service did not start; nothing of it runs.
+    #[error("the service does not start: {why}")]
+    Start {
+        /// What happened.
+        why: String,
+    },
+    /// Something of the service may still run. Nobody may lead before it is gone.
+    #[error("{what} cannot be proven dead: {why}")]
+    Alive {
+        /// What it is: a process, unit or container.
+        what: String,
+        /// What was tried and seen.
+        why: String,
+    },
+    /// What runs, or would run, is not what the pins name.
+    #[error("{what} is not what the pins name: {why}")]
+    Identity {
+        /// The container or image.
+        what: String,
+        /// What was expected and found.
+        why: String,
+    },
+    /// The program behind the driver, or the guard, cannot be used.
+    #[error("cannot {what}")]
+    Use {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

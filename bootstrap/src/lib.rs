@@ -1,0 +1,12 @@
+//! Live nodes: from a URL to a running service, who leads, and what a person sees of it.
+//!
+//! `bringup` makes a node of a blank machine, and `agent` then keeps it: it follows the chain, asks `lease` who leads,
+//! runs the service through a `driver`, and shows itself through `surfaces`. Deciding is pure (`lease::machine`,
+//! `agent::machine`: state, event and time in, state and actions out); acting sits at the edge.
+//! Protocol and reasons: `docs/leadership.md`. Layer: above `snapkit`, which knows nothing of who leads.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod agent;
+pub mod clock;
+pub mod driver;
+pub mod lease;
