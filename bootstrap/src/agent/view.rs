@@ -239,6 +239,8 @@ pub struct Request {
     pub kind: RequestKind,
     /// Why; kept.
     pub reason: String,
+    /// Who asked, as far as the surface can tell: `uid 0 on the socket`, `192.0.2.7 with the token`; kept.
+    pub by: String,
 }
 
 /// The kinds of requests.

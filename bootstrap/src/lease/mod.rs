@@ -4,6 +4,7 @@
 //! [`crate::clock`]; wall clocks are never compared. The rules and why they hold: `docs/leadership.md`; bytes:
 //! `docs/format/lease.md`. Layer: `machine` decides and is pure, `log` asks the store, `runner` joins the two.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
@@ -72,6 +73,8 @@ pub struct Holder {
     pub term: u64,
     /// Where its agent answers, as it said itself; proves nothing.
     pub api: Option<String>,
+    /// When it claimed, by its own wall clock; shown to people, never compared.
+    pub since: Option<Timestamp>,
     /// Whether the lease was given back.
     pub released: bool,
 }
