@@ -4,6 +4,7 @@ pub mod archive;
 pub mod fork;
 pub mod genesis;
 pub mod image;
+pub mod lease;
 pub mod manifest;
 pub mod needs;
 pub mod pins;

@@ -8,6 +8,7 @@ use crate::document::archive::Archive;
 use crate::document::fork::{self, Fork};
 use crate::document::genesis::{self, Cutter, Genesis, Protection};
 use crate::document::image::{ArchiveRecord, ImagePin};
+use crate::document::lease::{self, ChainHead, Entry, Holder, Kind};
 use crate::document::manifest::{Accepted, Manifest, SnapshotName};
 use crate::document::needs::{Fingerprint, Needs, Salt, Secret};
 use crate::document::pins::{self, Lease, Member, PinnedFile, PinnedTree, Pins};
@@ -390,4 +391,53 @@ pub(crate) fn snapshot_bytes(head: &Head, voids: &[Void]) -> Vec<u8> {
 pub(crate) fn replaced(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "`{from}` once in {text}");
     text.replace(from, to)
+}
+
+/// The first entry of the group's lease log: a claim of node-a.
+pub(crate) fn lease_claim() -> Entry {
+    let head = first().1;
+    Entry {
+        format: "0-draft".into(),
+        chain: head.chain,
+        group: "app".into(),
+        seq: 1,
+        term: 1,
+        kind: Kind::Claim,
+        previous: None,
+        void: Vec::new(),
+        holder: Holder {
+            node: "node-a".into(),
+            instance: Nonce([5; 16]),
+            key: node().public().id(),
+            writer: Some(node().public().id()),
+            api: Some("http://127.0.0.1:8480".into()),
+        },
+        ttl_ms: Some(60_000),
+        nonce: Nonce([1; 16]),
+        head: ChainHead { epoch: 0, seq: 0, digest: head.digest, term: 0 },
+        time: at("2026-11-20T13:00:00Z"),
+        reason: None,
+        critical: None,
+        ext: serde_json::Map::new(),
+    }
+}
+
+/// An entry of this kind by the same holder, after `last` and these void slots.
+pub(crate) fn lease_after(last: &Entry, voids: &[Void], kind: Kind) -> Entry {
+    let seq = last.seq + 1 + voids.len() as u64;
+    Entry {
+        seq,
+        term: last.term + u64::from(kind == Kind::Claim),
+        kind,
+        previous: Some(Digest::sha256(&last.payload().unwrap())),
+        void: voids.to_vec(),
+        ttl_ms: (kind != Kind::Release).then_some(60_000),
+        nonce: Nonce([seq as u8; 16]),
+        ..last.clone()
+    }
+}
+
+/// An entry, signed by the node without asking whether a reader would take it.
+pub(crate) fn lease_bytes(entry: &Entry) -> Vec<u8> {
+    sign(lease::PAYLOAD_TYPE, &serde_json::to_string(entry).unwrap(), &[&node()])
 }

@@ -25,7 +25,7 @@
 //! - [`digest`], [`json`], [`pae`]: the small parts
 //! - [`keys`]: ids, file forms, signing; [`envelope`]: the only function that verifies
 //! - [`document`]: root, record, genesis, snapshot, receipt, pins, manifest; [`log`] and [`chain`]: what joins records
-//! - [`freshness`]: whether a manifest still holds
+//! - [`freshness`]: whether a manifest still holds; [`lease`]: what joins the entries of a lease log
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chain;
@@ -37,6 +37,7 @@ mod fixture;
 pub mod freshness;
 pub mod json;
 pub mod keys;
+pub mod lease;
 pub mod log;
 pub mod pae;
 pub mod refusal;

@@ -167,6 +167,8 @@ classes! {
         "keep both as proof and ask the owner of the root which one to keep";
     Proof = 65, "E_PROOF", "A proof of the log is malformed or does not hold.",
         "run `snapkit verify`";
+    Lease = 67, "E_LEASE", "A lease entry breaks a rule for it, or the lease log does not allow what was asked.",
+        "look at `bootstrap lease history`";
     Missing = 70, "E_MISSING", "An object that a verified document names is not in the store.",
         "look for it in a copy of the store";
     Hash = 71, "E_HASH", "The bytes of an object do not hash to its name.",

@@ -4,6 +4,7 @@
 //! were made once by other tools and are only read.
 
 mod envelopes;
+mod leases;
 mod manifests;
 mod receipts;
 mod records;
@@ -45,6 +46,8 @@ fn cases() -> Vec<Case> {
     cases.extend(receipts::receipts());
     cases.extend(manifests::all_pins());
     cases.extend(manifests::all_manifests());
+    cases.push(leases::accepted_log());
+    cases.extend(leases::leases());
     cases
 }
 
@@ -61,7 +64,9 @@ fn readme(cases: &[Case]) -> String {
          - `key-*`: a key file, `secret` or `public`.\n\
          - `receipt-*`: `receipt.json` is to be a receipt under the root of that chain.\n\
          - `pins-*`: `pins.json` is to be pins of that chain for manifests named `app`.\n\
-         - `manifest-*`: `manifest.json` is to be a manifest of that chain, with its pins; its time is not judged.\n\n\
+         - `manifest-*`: `manifest.json` is to be a manifest of that chain, with its pins; its time is not judged.\n\
+         - `lease-log-accepted`: a lease log of group `app` of that chain, whose one member is `node-a` with the node's key;\n\
+         \x20 `lease-*`: `entry.json` is to be its slot 2, after the claim in slot 1.\n\n\
          | case | verdict | how it was made |\n|---|---|---|\n",
     );
     for Case { name, verdict, made, .. } in cases {
@@ -111,6 +116,8 @@ fn every_case_gets_its_verdict() {
                 read_rotated_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into())
             }
             "envelope" | "record" => judge_record(&read("record.json")),
+            "lease" if case.name == "lease-log-accepted" => judge(leases::read_log(read)),
+            "lease" => leases::judge(&read("entry.json")),
             "receipt" => judge_receipt(&read("receipt.json")),
             "pins" => judge(Pins::verify(&read("pins.json"), &root_one(), &first().1.chain, Some("app"), "pins")),
             "manifest" => judge(judge_manifest(&read("manifest.json"))),

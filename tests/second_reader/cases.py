@@ -22,6 +22,7 @@ import segment
 import strict_json
 import tree
 from chain import Chain, Void
+from lease import LeaseLog
 from pack import Pack, chunk_in
 from refusal import Refused, demand
 from snapshot import Snapshot
@@ -122,7 +123,23 @@ def document(path):
         return pins.verify((path / "pins.json").read_bytes(), trusted, chain.id, "app")
     if kind == "manifest":
         return bootstrap.verify((path / "manifest.json").read_bytes(), trusted, pin, chain.id)
+    if kind == "lease":
+        return lease(path, LeaseLog(trusted, chain.id, "app", {"node-a": trusted.role("node")[0].popitem()[0]}))
     found = chain.take(1, (path / "record.json").read_bytes())
+    if isinstance(found, Void):
+        raise found
+    return found
+
+
+def lease(path, log):
+    """The whole log, or one entry after its first claim."""
+    slots = path.parent / "lease-log-accepted/lease"
+    if path == slots.parent:
+        found = [log.take((slots / f"{slot}.json").read_bytes()) for slot in range(1, 6)]
+        demand([slot + 1 for slot, each in enumerate(found) if isinstance(each, Void)] == [3], "E_LEASE", "other void slots")
+        return log
+    log.take((slots / "1.json").read_bytes())
+    found = log.take((path / "entry.json").read_bytes())
     if isinstance(found, Void):
         raise found
     return found

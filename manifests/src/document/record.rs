@@ -238,7 +238,7 @@ pub(crate) fn kind_of(payload_type: &str) -> Option<&str> {
     let kind = payload_type.strip_prefix("application/vnd.snapkit.")?.strip_suffix("+json")?;
     let first = kind.as_bytes().first()?.is_ascii_lowercase();
     let rest = kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    (first && rest && kind.len() <= 32 && !matches!(kind, "pins" | "root")).then_some(kind)
+    (first && rest && kind.len() <= 32 && !matches!(kind, "lease" | "pins" | "root")).then_some(kind)
 }
 
 /// Makes the payload bytes of a record and returns them with their payload type.
