@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 
 use crate::digest::Digest;
+use crate::document::fence::FencePlace;
 use crate::document::record::{
     self, Body, Claim, Header, LogState, Nonce, RECORD_CAP, Record, SegmentRef, VOIDS_CAP, Void, Writer, kind_of,
 };
@@ -36,6 +37,8 @@ pub struct Head {
     pub digest: Digest,
     /// Its term.
     pub term: u64,
+    /// The fence that began it.
+    pub fence: Option<FencePlace>,
     /// Its time.
     pub time: Timestamp,
     /// The log with this record: its size is `seq + 1`.
@@ -64,10 +67,31 @@ impl Head {
             seq: log.size(),
             previous: Some(self.digest),
             term: self.term,
+            fence: self.fence,
             log: LogState::from(&log),
             void: voids.to_vec(),
             ..Header::genesis(time, nonce, writer)
         })
+    }
+
+    /// The header of a fence that begins `term`, after these void slots.
+    ///
+    /// # Errors
+    /// As [`Head::next_header`]; [`Class::Fenced`] unless the term is a new one.
+    pub fn fence_header(
+        &self,
+        voids: &[Void],
+        term: u64,
+        time: Timestamp,
+        nonce: Nonce,
+        writer: Writer,
+    ) -> Result<Header, Refusal> {
+        if term <= self.term {
+            return Err(Refusal::new(Class::Fenced, "new fence", format!("a term above {}", self.term), term));
+        }
+        let key = writer.key;
+        let header = self.next_header(voids, time, nonce, writer)?;
+        Ok(Header { term, fence: Some(FencePlace { seq: header.seq, key }), ..header })
     }
 
     /// The header of a fork in slot `seq` that keeps this record as its last one and begins `epoch`.
@@ -94,6 +118,7 @@ impl Head {
             seq,
             previous: Some(self.digest),
             term: self.term,
+            fence: self.fence,
             log: LogState::from(&log),
             ..Header::genesis(time, nonce, writer)
         })
@@ -131,8 +156,8 @@ impl Head {
 
     fn after(record: &Record, chain: Digest, mut log: Frontier, segments: Option<Vec<SegmentRef>>) -> Head {
         log.push(&record.digest);
-        let Header { epoch, fork, seq, term, time, .. } = record.header;
-        Head { chain, epoch, fork, seq, digest: record.digest, term, time, log, segments }
+        let Header { epoch, fork, seq, term, fence, time, .. } = record.header;
+        Head { chain, epoch, fork, seq, digest: record.digest, term, fence, time, log, segments }
     }
 }
 
@@ -159,7 +184,8 @@ pub fn first(bytes: &[u8], root_one: &Digest, root: &Root) -> Result<(Record, He
 ///
 /// # Errors
 /// What [`is_void`] calls void, as its refusal; [`Class::Mix`] if it follows another record,
-/// [`Class::Inconsistent`] if its epoch, term, void slots or log are not those seen; [`Class::Newer`] if
+/// [`Class::Inconsistent`] if its epoch, void slots or log are not those seen; [`Class::Fenced`] if it is not of the term
+/// seen, or not signed by who began that; [`Class::Newer`] if
 /// it needs a newer snapkit; [`Class::TooMany`] after more than 64 void slots.
 pub fn next(head: &Head, voids: &[Void], bytes: &[u8], root: &Root) -> Result<(Record, Head), Refusal> {
     let log = head.log_after(voids)?;
@@ -265,7 +291,53 @@ impl Verdict {
 fn examine(bytes: &[u8], chain: Option<Digest>, seq: u64, root: &Root) -> Result<Record, Verdict> {
     let object = &format!("record {seq}");
     let (verified, tree) = authorised(bytes, chain, seq, root, object).map_err(Verdict::Void)?;
-    record::from_verified(&verified, tree, object).map_err(Verdict::Stop)
+    let record = record::from_verified(&verified, tree, object).map_err(Verdict::Stop)?;
+    // What the owner keeps by its digest was judged when its signers were known.
+    if !record.signers.is_empty() {
+        check_leadership(&record, root, object)?;
+    }
+    Ok(record)
+}
+
+/// docs/format/record.md, "fence": who begins a term needs a claim, and who writes in it the key that began it.
+fn check_leadership(record: &Record, root: &Root, object: &str) -> Result<(), Verdict> {
+    let header = &record.header;
+    if let (Body::Fence(fence), Some(chain)) = (&record.body, &header.chain) {
+        return match fence.verify(header, chain, root) {
+            Ok(_) => Ok(()),
+            // Nobody entitled claimed the lease: as if the fence itself were not signed.
+            Err(refusal) if is_about_signers(refusal.class()) => Err(Verdict::Void(refusal)),
+            Err(refusal) => Err(Verdict::Stop(refusal)),
+        };
+    }
+    let Some(fence) = header.fence else { return Ok(()) };
+    let led = record.signers.iter().any(|key| key.id() == fence.key);
+    if led || !writes_as_leader(record.body.kind(), &record.signers, header.seq, root) {
+        return Ok(());
+    }
+    let expected = format!("a signature of key {}, which began term {} in slot {}", fence.key, header.term, fence.seq);
+    Err(Verdict::Stop(Refusal::new(Class::Fenced, object, expected, format!("one of key {}", header.writer.key))))
+}
+
+/// Whether a refusal says that nobody entitled signed.
+fn is_about_signers(class: Class) -> bool {
+    matches!(class, Class::SigMissing | Class::SigUntrusted | Class::Sig | Class::Role | Class::Threshold)
+}
+
+/// Whether nothing but the role writer entitles these signers to such a record: then they need to lead.
+pub fn writes_as_leader(kind: &str, signers: &[PublicKey], seq: u64, root: &Root) -> bool {
+    match kind {
+        "genesis" | "fork" => false,
+        "snapshot" | "image" | "fence" => true,
+        _ => !roles_of(kind).0.iter().any(|role| *role != "writer" && meets(role, signers, seq, root)),
+    }
+}
+
+/// Whether these signers reach the threshold of a role; writer keys count only in their range.
+fn meets(role: &str, signers: &[PublicKey], seq: u64, root: &Root) -> bool {
+    let Signers { allowed, threshold, .. } = root.signers(role);
+    let valid = |key: &&PublicKey| allowed.contains(key) && (role != "writer" || root.writer_may_sign(key, seq));
+    signers.iter().filter(valid).count() >= threshold.max(1) as usize
 }
 
 fn authorised(
@@ -311,7 +383,7 @@ fn signers_of(kind: &str, root: &Root) -> Signers {
         // It names the first root, and the roots after it follow from that one.
         "genesis" => root.founders(),
         "fork" => root.signers("root"),
-        "snapshot" | "image" => root.signers("writer"),
+        "snapshot" | "image" | "fence" => root.signers("writer"),
         _ => {
             let (roles, name) = roles_of(kind);
             let mut any = Signers { name: name.into(), threshold: 1, ..root.signers("root") };
@@ -334,17 +406,13 @@ fn roles_of(kind: &str) -> (&'static [&'static str], &'static str) {
 
 /// Writer keys count only in their range; a record of an unknown kind needs the threshold of one role.
 fn check_entitled(kind: &str, signers: &[PublicKey], seq: u64, root: &Root, object: &str) -> Result<(), Refusal> {
-    let met = |role: &str| {
-        let Signers { allowed, threshold, .. } = root.signers(role);
-        let valid = |key: &&PublicKey| allowed.contains(key) && (role != "writer" || root.writer_may_sign(key, seq));
-        signers.iter().filter(valid).count() >= threshold.max(1) as usize
-    };
+    let met = |role: &str| meets(role, signers, seq, root);
     let refuse = |class, expected: &str, found: &str| Err(Refusal::new(class, object, expected, found));
     match kind {
         // Their one role was asked for its threshold when the signatures were checked.
         "genesis" | "fork" => Ok(()),
-        "snapshot" | "image" if met("writer") => Ok(()),
-        "snapshot" | "image" => refuse(
+        "snapshot" | "image" | "fence" if met("writer") => Ok(()),
+        "snapshot" | "image" | "fence" => refuse(
             Class::Revoked,
             &format!("a writer key that is valid at sequence number {seq}"),
             "one outside of its range in the root",
@@ -358,6 +426,27 @@ fn check_entitled(kind: &str, signers: &[PublicKey], seq: u64, root: &Root, obje
     }
 }
 
+/// Only a fence raises the term, nothing lowers it, and everything else stays in the term it was begun by.
+fn check_term(head: &Head, record: &Record, object: &str) -> Result<(), Refusal> {
+    let header = &record.header;
+    let fits = match record.body {
+        Body::Fence(_) => header.term > head.term,
+        _ => (header.term, header.fence) == (head.term, head.fence),
+    };
+    if fits {
+        return Ok(());
+    }
+    let said = |term: u64, fence: Option<FencePlace>| {
+        let begun = fence.map_or(String::new(), |fence| format!(", begun in slot {} by key {}", fence.seq, fence.key));
+        format!("term {term}{begun}")
+    };
+    let above = if matches!(record.body, Body::Fence(_)) { "a term above that of " } else { "" };
+    let expected = format!("{above}{}", said(head.term, head.fence));
+    // A record without the fence before it is that of a leader who was superseded, whatever it says of itself.
+    let class = if header.term > head.term { Class::Inconsistent } else { Class::Fenced };
+    Err(Refusal::new(class, object, expected, said(header.term, header.fence)))
+}
+
 /// Compares a record with what its reader saw before it.
 fn follow(head: &Head, voids: &[Void], log: Frontier, record: Record) -> Result<(Record, Head), Refusal> {
     let object = format!("record {}", record.header.seq);
@@ -366,14 +455,14 @@ fn follow(head: &Head, voids: &[Void], log: Frontier, record: Record) -> Result<
     if matches!(record.body, Body::Fork(_)) {
         return follow_fork(head, record);
     }
-    if (header.epoch, header.fork, header.term) != (head.epoch, head.fork, head.term) {
-        let said = |epoch: u64, fork: Option<u64>, term: u64| {
-            let begun = fork.map_or(String::new(), |slot| format!(", begun in slot {slot},"));
-            format!("epoch {epoch}{begun} and term {term}")
+    if (header.epoch, header.fork) != (head.epoch, head.fork) {
+        let said = |epoch: u64, fork: Option<u64>| {
+            let begun = fork.map_or(String::new(), |slot| format!(", begun in slot {slot}"));
+            format!("epoch {epoch}{begun}")
         };
-        let expected = said(head.epoch, head.fork, head.term);
-        return refuse(Class::Inconsistent, expected, said(header.epoch, header.fork, header.term));
+        return refuse(Class::Inconsistent, said(head.epoch, head.fork), said(header.epoch, header.fork));
     }
+    check_term(head, &record, &object)?;
     if header.void != voids {
         let list = |voids: &[Void]| match voids {
             [] => "none".to_owned(),
@@ -406,8 +495,8 @@ fn follow_fork(keep: &Head, record: Record) -> Result<(Record, Head), Refusal> {
         let expected = format!("a fork that keeps record {}, {}", keep.seq, keep.digest);
         return refuse(Class::Mix, expected, format!("one that keeps record {}, {}", fork.keep.seq, fork.keep.digest));
     }
-    if header.epoch <= keep.epoch || header.term != keep.term {
-        let expected = format!("an epoch above {} and term {}", keep.epoch, keep.term);
+    if header.epoch <= keep.epoch || (header.term, header.fence) != (keep.term, keep.fence) {
+        let expected = format!("an epoch above {} and the term of the kept record, {}", keep.epoch, keep.term);
         return refuse(Class::Inconsistent, expected, format!("epoch {} and term {}", header.epoch, header.term));
     }
     let log = keep.log_up_to(header.seq)?;
@@ -419,6 +508,8 @@ fn follow_fork(keep: &Head, record: Record) -> Result<(Record, Head), Refusal> {
     Ok((record, next))
 }
 
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod fork_tests;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The documents: one file per kind. Each is read from verified bytes alone.
 
 pub mod archive;
+pub mod fence;
 pub mod fork;
 pub mod genesis;
 pub mod image;

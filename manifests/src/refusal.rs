@@ -22,6 +22,8 @@ pub mod exit {
     pub const DEGRADED: u8 = 4;
     /// Could not run, or verified nothing.
     pub const COULD_NOT_RUN: u8 = 5;
+    /// Skipped: this node does not lead.
+    pub const NOT_LEADER: u8 = 7;
     /// Done, but files changed while they were read.
     pub const TORN: u8 = 10;
     /// Done, but something could not be read or restored.
@@ -56,6 +58,7 @@ pub mod exit {
             "degraded: less assurance than was asked for, or a node that refuses switches until `bootstrap ack`",
         ),
         (COULD_NOT_RUN, "could not run, or verified nothing"),
+        (NOT_LEADER, "skipped: this node does not lead"),
         (TORN, "done, but files changed while they were read"),
         (INCOMPLETE, "done, but something could not be read or restored"),
         (CACHE_MISMATCH, "done, but the scan cache did not agree with the files"),
@@ -167,6 +170,8 @@ classes! {
         "keep both as proof and ask the owner of the root which one to keep";
     Proof = 65, "E_PROOF", "A proof of the log is malformed or does not hold.",
         "run `snapkit verify`";
+    Fenced = 66, "E_FENCED", "Another node leads: a later term has begun, or somebody else signed in this one.",
+        "do not write from this node; `bootstrap lease status` shows who leads";
     Lease = 67, "E_LEASE", "A lease entry breaks a rule for it, or the lease log does not allow what was asked.",
         "look at `bootstrap lease history`";
     Missing = 70, "E_MISSING", "An object that a verified document names is not in the store.",

@@ -8,6 +8,7 @@ mod ancestry;
 mod commit;
 pub mod edge;
 mod error;
+mod fence;
 mod fork;
 pub mod fork_proof;
 mod head;
@@ -30,12 +31,14 @@ use manifests::document::rollback::Rollback;
 use manifests::document::root::Root;
 use manifests::refusal::{Class, Refusal};
 
+use crate::leadership::Leadership;
 use crate::store::Store;
 use crate::trust::{self, Pin, TrustDir};
 
 pub(crate) use commit::fresh_nonce;
 pub use commit::{Commit, Committed};
 pub use error::ChainError;
+pub use fence::FenceDone;
 pub use head::{Newest, parse_checkpoint};
 pub use holds::{Holds, LastComplete};
 pub use lineage::{Branch, Lineage};
@@ -64,6 +67,8 @@ pub struct Chain<'a> {
     id: Digest,
     now: Timestamp,
     expired: Option<Refusal>,
+    /// Who says whether this writer leads; `None` for a writer outside of lease groups.
+    leadership: Option<&'a dyn Leadership>,
     /// What the last look-up of the head saw beyond it.
     looked: Mutex<Option<Looked>>,
     /// The newest record that was accepted in this run.
@@ -133,6 +138,7 @@ impl<'a> Chain<'a> {
             id: pin.root,
             now,
             expired: roots.expired,
+            leadership: None,
             looked: Mutex::default(),
             accepted: Mutex::default(),
             lineage: Mutex::default(),
@@ -298,11 +304,16 @@ impl<'a> Chain<'a> {
 /// Refuses a record that is not the one its successor names.
 fn check_preceding(before: &Record, record: &Record) -> Result<(), Refusal> {
     let expected = record.header.previous;
+    let object = format!("record {}", before.header.seq);
     if expected == Some(before.digest) {
+        // A fork may go back to a record from before a fence; nothing else lowers the term.
+        if before.header.term > record.header.term && !matches!(record.body, Body::Fork(_)) {
+            let expected = format!("record {} in term {} or later", record.header.seq, before.header.term);
+            return Err(Refusal::new(Class::Fenced, object, expected, format!("term {}", record.header.term)));
+        }
         return Ok(());
     }
     let expected = expected.map_or("none".to_owned(), |digest| digest.to_string());
-    let object = format!("record {}", before.header.seq);
     Err(Refusal::new(
         Class::Mix,
         object,
@@ -348,6 +359,8 @@ pub fn record_name(record: &Record) -> Option<String> {
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod fence_tests;
 #[cfg(test)]
 mod fork_tests;
 #[cfg(test)]

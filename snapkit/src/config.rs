@@ -44,6 +44,8 @@ pub struct Config {
     pub home: Setting<PathBuf>,
     /// The directory of caches; all of it may be deleted at any time.
     pub cache: Setting<PathBuf>,
+    /// The socket of the agent that knows whether this node leads; `None` for a writer outside of lease groups.
+    pub agent: Option<Setting<PathBuf>>,
     /// What a snapshot takes and how it stores it.
     pub snapshot: SnapshotConfig,
     /// How a restore works.
@@ -204,6 +206,7 @@ impl Config {
                 .xdg("XDG_DATA_HOME", ".local/share")
                 .or_else(|| environment.setting_path("SNAPKIT_HOME"))
                 .ok_or(ConfigError::NoHome("SNAPKIT_HOME, XDG_DATA_HOME, HOME"))?,
+            agent: None,
             cache: environment.xdg("XDG_CACHE_HOME", ".cache").ok_or(ConfigError::NoHome("XDG_CACHE_HOME, HOME"))?,
             snapshot: SnapshotConfig {
                 excludes: Setting::default_of(Vec::new()),
@@ -223,6 +226,9 @@ impl Config {
     fn apply_environment(&mut self, environment: &Environment) -> Result<(), ConfigError> {
         if let Some(home) = environment.setting_path("SNAPKIT_HOME") {
             self.home = home;
+        }
+        if let Some(agent) = environment.setting_path("SNAPKIT_AGENT") {
+            self.agent = Some(agent);
         }
         if let Some(store) = environment.text("SNAPKIT_STORE")? {
             self.store = Some(Setting::new(store, Source::Environment("SNAPKIT_STORE".to_owned())));

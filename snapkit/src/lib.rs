@@ -15,6 +15,7 @@ pub mod id;
 pub mod image;
 pub mod init;
 pub mod keyfile;
+pub mod leadership;
 pub mod located;
 pub mod manifest;
 pub mod node;

@@ -11,11 +11,12 @@ from strict_json import array, ascending, boolean, digest, hexadecimal, integer,
 LIMIT = 1024 * 1024
 TYPE = re.compile(r"application/vnd\.snapkit\.([a-z][a-z0-9-]{0,31})\+json")
 # The types of documents that are no records, though their types look like it.
-NO_RECORDS = {"root"}
+NO_RECORDS = {"lease", "pins", "root"}
 # Who may sign a kind that is not known here.
 ANY_ROLE = ["drill", "manifest", "prune", "release", "root", "writer"]
 ROLES = {
-    "genesis": ["root"], "fork": ["root"], "snapshot": ["writer"], "image": ["writer"], "rollback": ["manifest", "writer"],
+    "genesis": ["root"], "fork": ["root"], "snapshot": ["writer"], "image": ["writer"], "fence": ["writer"],
+    "rollback": ["manifest", "writer"],
 }
 
 REF = record({
@@ -45,6 +46,7 @@ GENESIS = record({
 })
 POINTER = record({"seq": integer(), "digest": digest})
 FORK = record({"keep": POINTER, "reason": plain_text(1, 1024)})
+FENCE = record({"claim": strict_json.anything})
 ROLLBACK = record({"target": POINTER, "reason": plain_text(1, 1024)})
 IMAGE = record({"image": strict_json.anything, "state": strict_json.anything})
 HEADER = record(
@@ -56,6 +58,7 @@ HEADER = record(
     },
     {
         "chain": digest, "previous": digest, "fork": integer(),
+        "fence": record({"seq": integer(), "key": digest}),
         "void": array(record({"seq": integer(), "sha256": digest}), most=64, too_many="E_TOO_MANY"),
         "segments": array(record({"id": digest, "bytes": integer()}), most=1024, too_many="E_TOO_MANY"),
         "critical": strict_json.anything, "ext": strict_json.anything,
@@ -91,8 +94,17 @@ class Record:
         # A record that the root keeps by name has no signers to be asked for.
         demand(signers is None or self.header["writer"]["key"] in signers, "E_KEYID", "`writer.key` is not a key that signed")
         self.body = BODIES.get(kind, lambda body, _: body)(document["body"], "body")
-        demand(self.header["term"] == 0, "E_NEWER", "a term above 0")
+        self._check_term()
         self._check_epoch()
+
+    def _check_term(self):
+        term, fence, is_fence = self.header["term"], self.header.get("fence"), self.kind == "fence"
+        begun = (term == 0 and not is_fence) if fence is None else (
+            term > 0 and fence["seq"] <= self.seq and (fence["seq"] == self.seq) == is_fence)
+        demand(begun, "E_INCONSISTENT", f"term {term} and fence {fence}")
+        if is_fence:
+            demand(fence["key"] == self.header["writer"]["key"], "E_INCONSISTENT", "`fence.key` is not the writer's")
+            demand(self.segments is None, "E_JSON", "a fence with segments")
 
     def _check_epoch(self):
         epoch, fork, is_fork = self.header["epoch"], self.header.get("fork"), self.kind == "fork"

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::archive::{self, Archive};
+use super::fence::{self, Fence, FencePlace};
 use super::fork::{self, Fork};
 use super::genesis::{self, Genesis};
 use super::rollback::{self, Rollback};
@@ -69,6 +70,9 @@ pub struct Header {
     pub previous: Option<Digest>,
     /// Counts leaderships.
     pub term: u64,
+    /// The fence record that began this term; absent in term 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FencePlace>,
     /// Fresh random bytes, by which a writer knows its own record again.
     pub nonce: Nonce,
     /// When the record was made.
@@ -201,6 +205,8 @@ pub enum Body {
     Genesis(Genesis),
     /// A state.
     Snapshot(Box<Snapshot>),
+    /// A leadership begins.
+    Fence(Box<Fence>),
     /// The owner continues from an earlier record.
     Fork(Fork),
     /// An older snapshot counts as the latest.
@@ -220,6 +226,7 @@ impl Body {
         match self {
             Body::Genesis(_) => "genesis",
             Body::Snapshot(_) => "snapshot",
+            Body::Fence(_) => "fence",
             Body::Fork(_) => "fork",
             Body::Rollback(_) => "rollback",
             Body::Image(_) => "image",
@@ -252,6 +259,7 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
     let (payload_type, body_json) = match body {
         Body::Genesis(body) => (genesis::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Snapshot(body) => (snapshot::PAYLOAD_TYPE, serde_json::to_string(body)),
+        Body::Fence(body) => (fence::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Fork(body) => (fork::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Rollback(body) => (rollback::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Image(body) => (archive::PAYLOAD_TYPE, serde_json::to_string(body)),
@@ -310,6 +318,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
     let body = match kind_of(payload_type) {
         Some("genesis") => Body::Genesis(body.into_typed(object)?),
         Some("snapshot") => Body::Snapshot(Box::new(body.into_typed(object)?)),
+        Some("fence") => Body::Fence(Box::new(body.into_typed(object)?)),
         Some("fork") => Body::Fork(body.into_typed(object)?),
         Some("rollback") => Body::Rollback(body.into_typed(object)?),
         Some("image") => Body::Image(Box::new(body.into_typed(object)?)),
@@ -325,7 +334,8 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
         Body::Fork(body) => body.check(header.seq, object)?,
         Body::Rollback(body) => body.check(header.seq, object)?,
         Body::Image(body) => body.check(object)?,
-        Body::Unknown { .. } => {}
+        // Its claim is verified with the root, in the chain.
+        Body::Fence(_) | Body::Unknown { .. } => {}
     }
     Ok((header, body))
 }
@@ -333,10 +343,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
 fn check_header(header: &Header, body: &Body, object: &str) -> Result<(), Refusal> {
     let refuse = |class, expected: &str, found: String| Err(Refusal::new(class, object, expected, found));
     check_critical(&header.critical, object)?;
-    // Leaderships begin with a kind that this reader does not know.
-    if header.term > 0 {
-        return refuse(Class::Newer, "term 0", format!("term {}", header.term));
-    }
+    fence::check_header(header, body, object)?;
     let is_fork = matches!(body, Body::Fork(_));
     let begun = match header.fork {
         None => header.epoch == 0 && !is_fork,
@@ -399,6 +406,7 @@ impl Header {
             seq: 0,
             previous: None,
             term: 0,
+            fence: None,
             nonce,
             time,
             log: LogState::from(&Frontier::default()),

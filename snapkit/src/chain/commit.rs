@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
-use manifests::document::record::{Body, Nonce, SegmentRef, Void, Writer, payload};
+use manifests::document::record::{Body, Header, Nonce, SegmentRef, Void, Writer, payload};
 use manifests::envelope;
 use manifests::keys::Signer;
 use manifests::log::EMPTY;
@@ -91,10 +91,14 @@ impl Chain<'_> {
                 Beyond { voids, .. } => voids,
             },
         };
+        self.check_leads(base, body.kind(), signer)?;
         // The list is written even if it did not change: the head alone is then enough for the next writer.
         let segments = segments.or_else(|| base.segments.clone());
         loop {
-            let made = self.make(base, &voids, body, segments.clone(), signer, node, now)?;
+            let writer = Writer { key: signer.public().id(), node: node.to_owned(), tool: TOOL.to_owned() };
+            let header = base.next_header(&voids, now, fresh_nonce()?, writer)?;
+            let header = Header { segments: segments.clone(), ..header };
+            let made = self.make(base, &voids, &header, body, signer)?;
             match self.create_slot(&made)? {
                 Slot::Ours => {
                     return self.finish(base, voids.len() as u64, made).map(|done| Commit::Done(Box::new(done)));
@@ -115,21 +119,15 @@ impl Chain<'_> {
     }
 
     /// Makes the record and reads it as any reader will, so that nothing unacceptable is ever created.
-    #[expect(clippy::too_many_arguments, reason = "each is one field of the record")]
     pub(super) fn make(
         &self,
         base: &Head,
         voids: &[Void],
+        header: &Header,
         body: &Body,
-        segments: Option<Vec<SegmentRef>>,
         signer: &dyn Signer,
-        node: &str,
-        now: Timestamp,
     ) -> Result<Newest, ChainError> {
-        let writer = Writer { key: signer.public().id(), node: node.to_owned(), tool: TOOL.to_owned() };
-        let mut header = base.next_header(voids, now, fresh_nonce()?, writer)?;
-        header.segments = segments;
-        let (payload_type, payload) = payload(&header, body)?;
+        let (payload_type, payload) = payload(header, body)?;
         let envelope = envelope::sign(payload_type, &payload, &[signer])?;
         let (record, head) = chain::next(base, voids, &envelope, &self.root)?;
         Ok(Newest { record, head, envelope: envelope.into() })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use manifests::refusal::Refusal;
 
+use crate::leadership::LeadershipError;
 use crate::store::StoreError;
 use crate::trust::TrustError;
 
@@ -39,6 +40,9 @@ pub enum ChainError {
         /// How they contradict each other.
         source: Box<Refusal>,
     },
+    /// Whether this writer leads could not be told, so it may not write.
+    #[error("cannot tell whether this node leads")]
+    Leadership(#[source] LeadershipError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random(#[source] getrandom::Error),

@@ -84,6 +84,7 @@ impl Chain<'_> {
                 let newest = beyond.newest.map_or(base, |newest| *newest);
                 // A writer's word is not enough for an epoch: the owner's forks must be there.
                 self.lineage(&newest)?;
+                self.check_fence(&newest)?;
                 (newest, beyond.voids)
             }
         };
@@ -107,10 +108,19 @@ impl Chain<'_> {
         };
         if newest.head.epoch > mark.epoch {
             self.check_forked(mark, &newest)?;
+            self.check_fence(&newest)?;
             return Ok((newest, voids));
         }
         let seq = newest.head.seq;
         if seq - mark.seq > WALK_SLOTS && self.proves(&newest.head.log, mark.seq, &mark.digest) {
+            if newest.head.term < base.head.term {
+                let expected = format!("term {} or later, which was verified here before", base.head.term);
+                let found = format!("term {}", newest.head.term);
+                return Err(Refusal::new(Class::Fenced, slots::key(seq), expected, found).into());
+            }
+            if newest.head.fence != base.head.fence {
+                self.check_fence(&newest)?;
+            }
             return Ok((newest, voids));
         }
         Ok((self.walk_to(base, seq)?, voids))
@@ -129,6 +139,7 @@ impl Chain<'_> {
             return Err(error);
         }
         self.check_forked(mark, &newest)?;
+        self.check_fence(&newest)?;
         Ok((newest, voids))
     }
 

@@ -126,6 +126,7 @@ fn settings(config: &Config) -> Vec<Shown> {
     shown.extend([
         of("home", &config.home),
         of("cache", &config.cache),
+        config.agent.as_ref().map_or_else(|| unset("agent"), |agent| of("agent", agent)),
         of("snapshot.excludes", &snapshot.excludes),
         of("snapshot.exclude_from", &snapshot.exclude_from),
         of("snapshot.one_file_system", &snapshot.one_file_system),

@@ -7,6 +7,7 @@ use manifests::document::record::{Body, Record};
 use manifests::document::snapshot::Snapshot;
 use snapkit::chain::{Chain, record_name};
 use snapkit::config::Config;
+use snapkit::leadership::AgentSocket;
 use snapkit::store::mirrored::open_mirrored;
 use snapkit::store::{self, Store};
 use snapkit::trust::{self, Location, Pin, TrustDir};
@@ -21,6 +22,8 @@ pub(super) struct Opened {
     pub(super) trust: TrustDir,
     pub(super) pin: Pin,
     pub(super) now: Timestamp,
+    /// Who knows whether this node leads, where it is in a lease group.
+    pub(super) agent: Option<AgentSocket>,
 }
 
 impl Opened {
@@ -59,12 +62,17 @@ impl Opened {
     fn of(store: Arc<dyn Store>, location: &Location, config: &Config, now: Timestamp) -> Result<Self, CliError> {
         let trust = TrustDir::new(&config.home.value, &config.cache.value);
         let pin = trust::pin_for(&*store, location, &trust)?;
-        Ok(Self { store, trust, pin, now })
+        let agent = config.agent.as_ref().map(|socket| AgentSocket::new(&socket.value));
+        Ok(Self { store, trust, pin, now, agent })
     }
 
     /// The chain in the store, verified from its pin.
     pub(super) fn chain(&self) -> Result<Chain<'_>, CliError> {
-        Ok(Chain::open(&*self.store, self.pin, &self.trust, self.now)?)
+        let chain = Chain::open(&*self.store, self.pin, &self.trust, self.now)?;
+        Ok(match &self.agent {
+            Some(agent) => chain.led(agent),
+            None => chain,
+        })
     }
 
     /// As [`Self::chain`], but with a reason, what has expired is used; see `break_glass.rs`.

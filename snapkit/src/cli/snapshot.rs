@@ -10,6 +10,7 @@ use manifests::document::is_name;
 use manifests::refusal::exit;
 use serde::Serialize;
 use snapkit::backup::back_up;
+use snapkit::leadership::{COMMIT_BUDGET, Leadership, LeadershipError};
 use snapkit::scan::exclude::Excludes;
 use snapkit::scan::walk::WalkOptions;
 use snapkit::snapshot::{Options, Problem, ProblemKind, Source};
@@ -24,6 +25,7 @@ use super::signer_options::SignerOptions;
 ///
 /// Each directory becomes a named tree: NAME=DIR, or the directory's own name. Files that did not change since the last
 /// snapshot are not read again. Nothing of a run that was interrupted is visible; the next run reuses what it stored.
+/// Where the configuration names an agent, a node that does not lead takes none and exits with 7.
 #[derive(Debug, Args)]
 pub(super) struct SnapshotArgs {
     /// Directories, each with an optional name: [NAME=]DIR
@@ -80,6 +82,20 @@ struct Named {
     detail: String,
 }
 
+/// Why no snapshot was taken.
+#[derive(Debug, Serialize)]
+struct Skipped {
+    why: String,
+}
+
+impl Report for Skipped {
+    const SCHEMA: &'static str = "snapkit.snapshot-skipped/1";
+
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "skipped: this node does not lead: {}", self.why)
+    }
+}
+
 impl Report for Snapshotted {
     const SCHEMA: &'static str = "snapkit.snapshot/1";
 
@@ -99,6 +115,14 @@ pub(super) fn run(args: &SnapshotArgs, session: &mut Session<'_>) -> Result<Exit
     let sources = sources(&args.directories)?;
     let options = options(args, session)?;
     let opened = Opened::alone(session)?;
+    // Before the first file is read; the commit asks again, after everything was stored.
+    match opened.agent.as_ref().map(|agent| agent.term(COMMIT_BUDGET)).transpose() {
+        Err(LeadershipError::NotLeader { why }) => {
+            session.out.report(&Skipped { why })?;
+            return Ok(Exit::of_code(exit::NOT_LEADER));
+        }
+        told => told?,
+    };
     let node = args.node.clone().unwrap_or_else(host_name);
     let chain = opened.chain()?;
     // Before the first file is read: a key that may not write would otherwise be noticed after everything was stored.

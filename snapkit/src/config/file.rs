@@ -24,6 +24,7 @@ struct ConfigFile {
     mirrors: Option<Spanned<Vec<String>>>,
     home: Option<Spanned<PathBuf>>,
     cache: Option<Spanned<PathBuf>>,
+    agent: Option<Spanned<PathBuf>>,
     #[serde(default)]
     store_options: BTreeMap<String, Spanned<OptionValue>>,
     #[serde(default)]
@@ -84,6 +85,9 @@ pub(super) fn apply(path: &Path, config: &mut Config) -> Result<(), ConfigError>
     }
     if let Some(cache) = file.cache {
         config.cache = reader.path_setting(cache);
+    }
+    if let Some(agent) = file.agent {
+        config.agent = Some(reader.path_setting(agent));
     }
     for (name, value) in file.store_options {
         let source = reader.source(&value);

@@ -6,6 +6,7 @@
 //! in [`all`].
 
 mod chain;
+mod fence;
 mod issued;
 mod keys;
 mod mirrors;
@@ -40,7 +41,7 @@ pub struct Recipe {
 /// Every recipe.
 pub fn all() -> Vec<&'static Recipe> {
     let data = [roots::RECIPES, keys::RECIPES, time::RECIPES, withheld::RECIPES, mirrors::RECIPES, chain::RECIPES];
-    data.into_iter().chain([issued::RECIPES]).flatten().collect()
+    data.into_iter().chain([fence::RECIPES, issued::RECIPES]).flatten().collect()
 }
 
 /// A hostile store while it is made.
