@@ -93,7 +93,7 @@ fn terms_never_fall_and_rise_only_with_a_fence() {
         Some(Class::Fenced),
         "a writer does not begin a term that is there",
     );
-    let place = |seq| Some(fence::FencePlace { seq, key: node().public().id() });
+    let place = |seq| Some(FencePlace { seq, key: node().public().id() });
     let again = Header { term: 2, fence: place(2), ..header.clone() };
     let body = Body::Fence(Box::new(Fence::of(&claim_of(2, &node())).unwrap()));
     let bytes = sign(fence::PAYLOAD_TYPE, &text(&again, &body), &[&node()]);
@@ -114,7 +114,7 @@ fn a_fence_without_a_claim_that_fits_is_refused() {
     without.holder.writer = None;
     assert_eq!(judged(&lease_bytes(&without), &node()), Some(Class::Inconsistent), "no writer");
     let mut elsewhere = lease_claim();
-    elsewhere.chain = crate::digest::Digest::sha256(b"other");
+    elsewhere.chain = Digest::sha256(b"other");
     assert_eq!(judged(&lease_bytes(&elsewhere), &node()), Some(Class::Origin), "another chain");
     let renewal = crate::fixture::lease_after(&lease_claim(), &[], Kind::Renew);
     assert_eq!(judged(&lease_bytes(&renewal), &node()), Some(Class::Inconsistent), "a renewal");
