@@ -37,10 +37,12 @@ fn directory() -> PathBuf {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = vec![records::accepted_chain(), records::forked_chain(), roots::rotated_chain()];
+    let mut cases =
+        vec![records::accepted_chain(), records::forked_chain(), records::fenced_chain(), roots::rotated_chain()];
     cases.extend(envelopes::envelopes());
     cases.extend(records::records());
     cases.extend(records::other_kinds());
+    cases.extend(records::fences());
     cases.extend(roots::roots());
     cases.extend(roots::keys());
     cases.extend(receipts::receipts());
@@ -57,7 +59,7 @@ fn readme(cases: &[Case]) -> String {
          One directory per case, named for its flaw. The cases are made and judged by `manifests/src/testdata.rs`; run\n\
          `SNAPKIT_WRITE_TESTDATA=1 cargo test -p manifests cases_on_disk` to write them again. All keys are for tests only.\n\n\
          - `chain-accepted`: a chain to read from `pin`, `root/1.json` and `chain/<slot>.json`.\n\
-         - `forked-chain-accepted`, `rotated-chain-accepted`: the same with a fork, and with a second root.\n\
+         - `forked-chain-accepted`, `fenced-chain-accepted`, `rotated-chain-accepted`: the same with a fork, with a fence, and\n  with a second root.\n\
          - `envelope-*`, `record-*`: `record.json` is to be slot 1 of that chain, after its genesis. `void` means that the\n\
          \x20 slot counts as void; a refusal without it stops the reader.\n\
          - `root-*`: `1.json` is to be the first root with the digest in `pin`; `2.json` the root after that of the chain.\n\
@@ -112,6 +114,7 @@ fn every_case_gets_its_verdict() {
             "forked" => {
                 read_forked_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into())
             }
+            "fenced" => judge(read_fenced_chain(read)),
             "rotated" => {
                 read_rotated_chain(read).map_or_else(|refusal| refusal.class().to_string(), |()| "accepted".into())
             }
@@ -184,6 +187,16 @@ fn read_rotated_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
         head = chain::next(&head, &[], &read(&format!("chain/{slot}.json")), &root)?.1;
     }
     assert_eq!(head.seq, 3);
+    Ok(())
+}
+
+fn read_fenced_chain(read: impl Fn(&str) -> Vec<u8>) -> Result<(), Refusal> {
+    let pin = pin_in(&read("pin"));
+    let root = Root::parse_first(&read("root/1.json"), &pin)?;
+    let (_, genesis) = chain::first(&read("chain/0.json"), &pin, &root)?;
+    let (_, fenced) = chain::next(&genesis, &[], &read("chain/1.json"), &root)?;
+    let (_, head) = chain::next(&fenced, &[], &read("chain/2.json"), &root)?;
+    assert_eq!((head.seq, head.term), (2, 1));
     Ok(())
 }
 

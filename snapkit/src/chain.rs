@@ -358,9 +358,9 @@ pub fn record_name(record: &Record) -> Option<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod fixture;
-#[cfg(test)]
 mod fence_tests;
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod fork_tests;
 #[cfg(test)]

@@ -21,10 +21,10 @@ import root
 import segment
 import strict_json
 import tree
-from chain import Chain, Void
+from chain import Chain
 from lease import LeaseLog
 from pack import Pack, chunk_in
-from refusal import Refused, demand
+from refusal import Refused, Void, demand
 from snapshot import Snapshot
 from store import DirectoryStore
 
@@ -99,12 +99,12 @@ def document(path):
     base = path.parent / "chain-accepted"
     pin = (base / "pin").read_text().strip()
     kind = path.name.split("-")[0]
-    if kind in ("chain", "forked", "rotated"):
+    if kind in ("chain", "forked", "fenced", "rotated"):
         chain = Chain(root.newest(DirectoryStore(path), pin, NOW), pin)
         for slot in range(len(list((path / "chain").iterdir()))):
             found = chain.take(slot, (path / f"chain/{slot}.json").read_bytes())
             # In the others a slot is void on purpose.
-            if isinstance(found, Void) and kind == "rotated":
+            if isinstance(found, Void) and kind in ("fenced", "rotated"):
                 raise found
         return chain
     if kind == "key":

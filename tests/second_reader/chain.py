@@ -4,16 +4,13 @@ import copy
 import hashlib
 
 import strict_json
+from claim import claim_in
 from envelope import Envelope
 from log import NOTHING, Log
 from record import ANY_ROLE, LIMIT, ROLES, Record, kind_of
-from refusal import Refused, demand
+from refusal import Refused, Void, demand
 
 MOST_VOID = 64
-
-
-class Void(Refused):
-    """What is in the slot counts as nothing."""
 
 
 class Chain:
@@ -94,7 +91,36 @@ class Chain:
             demand(seq == 0 or chain == self.id, "E_ORIGIN", "a record of another chain")
         except Refused as refused:
             raise Void(refused.refusal, str(refused)) from refused
-        return Record(kind, document, envelope, signers)
+        record = Record(kind, document, envelope, signers)
+        # What the root keeps by name was judged when its signers were known.
+        if signers is not None:
+            self._check_leads(record, envelope)
+        return record
+
+    def _check_leads(self, record, envelope):
+        """docs/format/record.md, "fence": a fence has a claim, and who writes in a term has signed its fence."""
+        header, kind = record.header, record.kind
+        if kind == "fence":
+            claim = claim_in(record.body["claim"], self.root, self.id)
+            same = claim["kind"] == "claim" and claim["term"] == header["term"]
+            writer = claim["holder"].get("writer") == header["writer"]["key"]
+            demand(same and writer, "E_INCONSISTENT", "a claim of another term or writer")
+        elif header["term"] > 0 and self._only_writes(kind, record.seq, envelope):
+            demand(header["fence"]["key"] in record.signers, "E_FENCED", "not signed by who began the term")
+
+    def _only_writes(self, kind, seq, envelope):
+        """Whether no other role than writer entitles the signers."""
+        if kind in ("genesis", "fork"):
+            return False
+        for role in ROLES.get(kind, ANY_ROLE):
+            if role == "writer":
+                continue
+            try:
+                envelope.signers(*self.root.role(role), self.root.keys)
+                return False
+            except Refused:
+                continue
+        return True
 
     def _signers(self, kind, seq, envelope):
         """The keys that signed, {bytes: id}, of the first role whose threshold they reach."""
@@ -125,16 +151,26 @@ class Chain:
         epoch = (self.head.header["epoch"], self.head.header.get("fork")) if self.head else (0, None)
         found = (record.header["epoch"], record.header.get("fork"))
         demand(found == epoch, "E_INCONSISTENT", f"epoch and fork {found} instead of {epoch}")
+        self._check_term(record)
         demand(record.void == self.void, "E_INCONSISTENT", "other void slots than there are")
         if self.head:
             demand(record.header["previous"] == self.head.digest, "E_MIX", "does not follow the record before it")
         demand(record.log == self.log.as_record(), "E_INCONSISTENT", "the log is not that of the slots before")
+
+    def _check_term(self, record):
+        """Only a fence raises the term, and nothing lowers it."""
+        term, fence = (self.head.header["term"], self.head.header.get("fence")) if self.head else (0, None)
+        found, named = record.header["term"], record.header.get("fence")
+        fits = found > term if record.kind == "fence" else (found, named) == (term, fence)
+        demand(fits, "E_INCONSISTENT" if found > term else "E_FENCED", f"term {found} after term {term}")
 
     def _go_back(self, fork):
         """A fork goes on from the record that it keeps; whatever lies between counts as nothing."""
         keep = fork.body["keep"]
         kept = self._known.get((keep["seq"], keep["digest"]))
         demand(kept is not None and fork.header["previous"] == keep["digest"], "E_MIX", "a fork that keeps another record")
+        same = [each.header["term"] for each in (fork, kept)] + [each.header.get("fence") for each in (fork, kept)]
+        demand(same[0] == same[1] and same[2] == same[3], "E_INCONSISTENT", "a fork in another term than what it keeps")
         demand(fork.header["epoch"] > kept.header["epoch"], "E_INCONSISTENT", "a fork without a new epoch")
         log = copy.deepcopy(kept.log_after)
         while log.size < fork.seq:

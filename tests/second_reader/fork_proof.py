@@ -1,10 +1,10 @@
 """Proofs that one chain was continued in two ways: docs/format/fork-proof.md."""
 
 import strict_json
-from chain import Chain, Void
+from chain import Chain
 from envelope import Envelope, decode_base64
 from record import LIMIT
-from refusal import Refused, demand
+from refusal import Refused, Void, demand
 from root import first, following
 from strict_json import array, record, text
 

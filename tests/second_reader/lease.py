@@ -1,34 +1,11 @@
 """The lease log: docs/format/lease.md."""
 
 import hashlib
-import re
 
 import strict_json
-from chain import Void
+from claim import LIMIT, MOST_VOID, TYPE, read_entry
 from envelope import Envelope
-from image import NAME
-from refusal import Refused, demand
-from strict_json import anything, array, digest, hexadecimal, integer, record, text, time
-
-TYPE, LIMIT, MOST_VOID = "application/vnd.snapkit.lease+json", 16 * 1024, 64
-NONCE = hexadecimal(16)
-FIELDS = record(
-    {
-        "format": text, "chain": digest, "group": text, "seq": integer(), "term": integer(), "kind": text,
-        "holder": record({"node": text, "instance": NONCE, "key": digest}, {"writer": digest, "api": text}),
-        "nonce": NONCE, "time": time,
-        "head": record({"epoch": integer(), "seq": integer(), "digest": digest, "term": integer()}),
-    },
-    {
-        "previous": digest, "void": array(record({"seq": integer(), "sha256": digest}), most=MOST_VOID, too_many="E_TOO_MANY"),
-        "ttl_ms": integer(), "reason": strict_json.plain_text(1, 1024), "critical": anything, "ext": anything,
-    },
-)
-
-
-def rule(condition, message):
-    """A rule of an entry by itself."""
-    demand(condition, "E_LEASE", message)
+from refusal import Refused, Void, demand
 
 
 class LeaseLog:
@@ -72,11 +49,7 @@ class LeaseLog:
 
     def _entry(self, envelope, document):
         """The entry by itself, and "Void slots", 4."""
-        strict_json.check_growth(document)
-        if isinstance(document.get("kind"), str):
-            demand(document["kind"] in ("claim", "renew", "release"), "E_NEWER", f"the kind {document['kind']}")
-        entry = FIELDS(document, "entry")
-        check(entry)
+        entry = read_entry(document)
         holder = entry["holder"]
         demand(holder["key"] in envelope.by, "E_KEYID", "`holder.key` has not signed")
         if self.members.get(holder["node"]) != holder["key"]:
@@ -96,22 +69,3 @@ class LeaseLog:
         demand(last and last["kind"] != "release", "E_INCONSISTENT", f"a {entry['kind']} after no claim")
         who = [{name: each["holder"].get(name) for name in ("node", "instance", "key", "writer")} for each in (last, entry)]
         demand(entry["term"] == before and who[0] == who[1], "E_INCONSISTENT", "not by who claimed the term")
-
-
-def check(entry):
-    """What holds of an entry without signature and neighbour."""
-    kind, seq, term, void = entry["kind"], entry["seq"], entry["term"], entry.get("void", [])
-    rule(NAME.fullmatch(entry["group"]), "the group is no name")
-    rule(seq >= 1 and term >= 1, "slot or term 0")
-    first = seq - len(void)
-    rule([each["seq"] for each in void] == list(range(first, seq)), "void slots that are not before it")
-    rule(first >= 1 and (first == 1) == ("previous" not in entry), "`previous` without an entry before, or none with one")
-    rule(kind == "claim" or "previous" in entry, f"a {kind} as the first entry")
-    above = term > entry["head"]["term"] if kind == "claim" else term >= entry["head"]["term"]
-    rule(above, "below the term of the chain")
-    rule(kind != "release" or "ttl_ms" not in entry, "a release with a ttl")
-    rule(5000 <= entry.get("ttl_ms", 5000) <= 86_400_000, "a ttl out of its range")
-    rule(kind != "renew" or "reason" not in entry, "a renewal with a reason")
-    for value in (entry["holder"]["node"], entry["holder"].get("api", "-")):
-        plain = not re.search("[\x00-\x1f\x7f-\x9f]", value)
-        rule(1 <= len(value.encode()) <= 255 and plain, "a name or address that is no text")

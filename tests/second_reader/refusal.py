@@ -9,6 +9,10 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+class Void(Refused):
+    """What is in the slot counts as nothing."""
+
+
 def demand(condition, refusal, message):
     """Goes on only if `condition` holds."""
     if not condition:

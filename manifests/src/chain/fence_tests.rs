@@ -18,7 +18,7 @@ fn class<T>(result: Result<T, Refusal>) -> Option<Class> {
 /// A root with a second writer, `key(13)`, that has the role node, too.
 fn two_writers() -> Root {
     let mut document: RootDocument = root_document().next(at("2026-12-01T00:00:00Z"), at("2027-12-01T00:00:00Z"));
-    document.add_key(&key(13).public(), "writer").unwrap();
+    document.add_writer(&key(13).public(), 0, None).unwrap();
     document.add_key(&key(13).public(), "node").unwrap();
     let payload = String::from_utf8(document.payload().unwrap()).unwrap();
     root_one().parse_next(&sign(root_file::PAYLOAD_TYPE, &payload, &[&owner()])).unwrap()

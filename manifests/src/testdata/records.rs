@@ -3,12 +3,13 @@
 use super::Case;
 use crate::chain::{self, Head};
 use crate::digest::Digest;
-use crate::document::record::{Body, Pointer, Void, payload_type};
+use crate::document::fence::{self, Fence};
+use crate::document::record::{Body, Header, Pointer, Void, payload_type};
 use crate::document::rollback::{self, Rollback};
-use crate::document::{archive, fork, snapshot};
+use crate::document::{archive, fork, lease, snapshot};
 use crate::fixture::{
-    archive_body, first, fork_bytes, fork_payload, genesis_bytes, header_after, node, owner, pin, replaced, root_bytes,
-    root_one, sign, snapshot_bytes, snapshot_payload, text as body_text,
+    archive_body, first, fork_bytes, fork_payload, genesis_bytes, header_after, key, lease_bytes, lease_claim, node,
+    owner, pin, replaced, root_bytes, root_one, sign, snapshot_bytes, snapshot_payload, text as body_text,
 };
 use crate::keys::{SecretKey, Signer};
 use crate::log::Frontier;
@@ -70,7 +71,7 @@ pub(super) fn records() -> Vec<Case> {
             "an unknown name in `critical`, and an unknown field",
             text(r#""body""#, r#""critical":["dedup-v2"],"more":1,"body""#),
         ),
-        record("record-term", "E_NEWER", "a term above 0", text(r#""term":0"#, r#""term":1"#)),
+        record("record-term", "E_INCONSISTENT", "a term above 0 without a fence", text(r#""term":0"#, r#""term":1"#)),
         record(
             "record-epoch",
             "E_INCONSISTENT",
@@ -228,6 +229,68 @@ pub(super) fn other_kinds() -> Vec<Case> {
             image_of(&replaced(&image, r#"{"name":"image""#, r#"{"name":"imagine""#)),
         ),
     ]
+}
+
+/// Fences after genesis.
+pub(super) fn fences() -> Vec<Case> {
+    let (_, head) = first();
+    let plain = header_after(&head, &[]);
+    let header = head.fence_header(&[], 1, plain.time, plain.nonce, plain.writer).unwrap();
+    let claim = lease_bytes(&lease_claim());
+    let body = |claim: &[u8]| Body::Fence(Box::new(Fence::of(claim).unwrap()));
+    let fence_of = |claim: &[u8]| sign(fence::PAYLOAD_TYPE, &body_text(&header, &body(claim)), &[&node()]);
+    let higher = Header { term: 2, ..header.clone() };
+    let forged = sign(lease::PAYLOAD_TYPE, &serde_json::to_string(&lease_claim()).unwrap(), &[&key(66)]);
+    let mut unwritten = lease_claim();
+    unwritten.holder.writer = None;
+    let moved = replaced(&body_text(&header, &body(&claim)), r#""fence":{"seq":1"#, r#""fence":{"seq":0"#);
+    vec![
+        record("record-fence", "accepted", "a fence that rests on a claim", fence_of(&claim)),
+        record(
+            "record-fence-by-owner",
+            "E_ROLE, void",
+            "a fence signed by the owner",
+            sign(fence::PAYLOAD_TYPE, &body_text(&header, &body(&claim)), &[&owner()]),
+        ),
+        record(
+            "record-fence-of-another-term",
+            "E_INCONSISTENT",
+            "a fence of term 2 with a claim of term 1",
+            sign(fence::PAYLOAD_TYPE, &body_text(&higher, &body(&claim)), &[&node()]),
+        ),
+        record(
+            "record-fence-without-writer",
+            "E_INCONSISTENT",
+            "a claim without a writer",
+            fence_of(&lease_bytes(&unwritten)),
+        ),
+        record(
+            "record-fence-forged-claim",
+            "E_SIG_UNTRUSTED, void",
+            "a claim by a key nobody knows",
+            fence_of(&forged),
+        ),
+        record(
+            "record-fence-elsewhere",
+            "E_INCONSISTENT",
+            "a fence that names another slot as its own",
+            sign(fence::PAYLOAD_TYPE, &moved, &[&node()]),
+        ),
+    ]
+}
+
+/// Genesis, a fence, and a snapshot of its term.
+pub(super) fn fenced_chain() -> Case {
+    let genesis = first().1;
+    let Case { files, .. } = fences().swap_remove(0);
+    let fence = files[0].1.clone();
+    let fenced = chain::next(&genesis, &[], &fence, &root_one()).unwrap().1;
+    let slots = [genesis_bytes(), fence, snapshot_bytes(&fenced, &[])];
+    let names = ["chain/0.json", "chain/1.json", "chain/2.json"];
+    let mut files: Vec<(&'static str, Vec<u8>)> = names.into_iter().zip(slots).collect();
+    files.push(("root/1.json", root_bytes()));
+    files.push(("pin", format!("{}\n", pin()).into_bytes()));
+    Case { name: "fenced-chain-accepted", verdict: "accepted", made: "slot 1 begins term 1", files }
 }
 
 /// A chain that its owner forked: slot 2 was left behind.

@@ -93,7 +93,12 @@ impl<'a> Chain<'a> {
     }
 
     /// Refuses a writer that does not lead in the term of the head it is about to write after.
-    pub(super) fn check_leads(&self, head: &manifests::chain::Head, kind: &str, signer: &dyn Signer) -> Result<(), ChainError> {
+    pub(super) fn check_leads(
+        &self,
+        head: &manifests::chain::Head,
+        kind: &str,
+        signer: &dyn Signer,
+    ) -> Result<(), ChainError> {
         if !writes_as_leader(kind, &[signer.public()], head.seq + 1, &self.root) {
             return Ok(());
         }
@@ -110,7 +115,8 @@ impl<'a> Chain<'a> {
         let expected = format!("a chain in term {own}, which this writer may write in");
         let refusal = Refusal::new(Class::Fenced, slots::key(head.seq), expected, format!("term {}", head.term));
         Err(match self.leadership {
-            None => refusal.with_hint("this chain has a leader: name its agent's socket with `agent = \"…\"` in snapkit.toml"),
+            None => refusal
+                .with_hint("this chain has a leader: name its agent's socket with `agent = \"…\"` in snapkit.toml"),
             Some(_) if own > head.term => refusal.with_hint("the agent has not fenced the chain yet; run again"),
             Some(_) => refusal,
         }

@@ -22,11 +22,16 @@ impl Leadership for Says {
 }
 
 fn claim(world: &World, term: u64) -> Vec<u8> {
+    claim_by(world, term, 5)
+}
+
+/// A claim by one run of an agent.
+fn claim_by(world: &World, term: u64, instance: u8) -> Vec<u8> {
     let chain = world.open();
     let newest = chain.head().unwrap();
     let key = world.key.public().id();
     let entry = Entry {
-        format: Entry::format(),
+        format: manifests::document::FORMAT.into(),
         chain: chain.id(),
         group: "app".into(),
         seq: 1,
@@ -34,13 +39,7 @@ fn claim(world: &World, term: u64) -> Vec<u8> {
         kind: Kind::Claim,
         previous: None,
         void: Vec::new(),
-        holder: Holder {
-            node: "node-a".into(),
-            instance: Nonce([term as u8; 16]),
-            key,
-            writer: Some(key),
-            api: None,
-        },
+        holder: Holder { node: "node-a".into(), instance: Nonce([instance; 16]), key, writer: Some(key), api: None },
         ttl_ms: Some(60_000),
         nonce: Nonce([9; 16]),
         head: ChainHead { epoch: 0, seq: newest.head.seq, digest: newest.head.digest, term: newest.head.term },
@@ -84,13 +83,13 @@ fn a_leader_fences_and_writes_in_its_term() {
 #[test]
 fn a_fence_that_is_there_is_found_again() {
     let world = World::new();
-    let claim = claim(&world, 1);
+    let (claim, late) = (claim(&world, 1), claim_by(&world, 1, 8));
     let chain = world.open();
     let FenceDone::Written(done) = chain.fence(&claim, &world.key, "node-a").unwrap() else { panic!("none before") };
     let FenceDone::Already(record) = chain.fence(&claim, &world.key, "node-a").unwrap() else { panic!("it is there") };
     assert_eq!((record.header.seq, record.digest), (done.seq, done.digest));
     // Another claim of the same term came too late.
-    assert_eq!(class(fence(&world, 1)), Class::Fenced);
+    assert_eq!(class(chain.fence(&late, &world.key, "node-a")), Class::Fenced);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
-use manifests::document::record::Body;
+use manifests::document::record::{Body, Writer};
 use manifests::document::snapshot::{ChunkRef, PackRef, Packs, Private, Public, Snapshot, Tree};
-use manifests::keys::SecretKey;
+use manifests::keys::{SecretKey, Signer};
 use tempfile::TempDir;
 
 use super::{Chain, ChainError, Commit, Committed, Newest};
@@ -138,6 +138,13 @@ impl World {
     pub(crate) fn commit_on(&self, chain: &Chain<'_>, base: &Newest) -> Result<Commit, ChainError> {
         let time = at(base.head.seq as i64 + 1);
         chain.commit(&base.head, &a_snapshot(), None, &self.key, "node-a", time)
+    }
+
+    /// A record after `base` as another node makes it, in no slot yet.
+    pub(crate) fn make(&self, chain: &Chain<'_>, base: &Newest, body: &Body) -> Result<Newest, ChainError> {
+        let writer = Writer { key: self.key.public().id(), node: "node-b".into(), tool: super::TOOL.into() };
+        let header = base.head.next_header(&[], at(9), super::fresh_nonce()?, writer)?;
+        chain.make(&base.head, &[], &header, body, &self.key)
     }
 
     pub(crate) fn commit(&self) -> Committed {

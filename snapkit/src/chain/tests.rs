@@ -208,7 +208,7 @@ fn another_valid_record_in_a_verified_slot_is_a_fork() {
     let chain = world.open();
     let base = chain.read_record(1).unwrap();
     let body = a_snapshot();
-    let other = chain.make(&base.head, &[], &body, None, &world.key, "node-b", at(9)).unwrap();
+    let other = world.make(&chain, &base, &body).unwrap();
     world.store.put(&slots::key(2), other.envelope).unwrap();
     let error = world.open().head().unwrap_err();
     assert_eq!(class(&error), Class::Fork);
@@ -396,7 +396,7 @@ fn records_beyond_that_do_not_follow_are_kept_as_proof() {
     let base = chain.read_record(1).unwrap();
     let made = {
         let body = a_snapshot();
-        chain.make(&base.head, &[], &body, None, &world.key, "node-b", at(9)).unwrap()
+        world.make(&chain, &base, &body).unwrap()
     };
     // A store that showed this writer no slot beyond its base.
     world.store.put(&slots::key(2), made.envelope.clone()).unwrap();

@@ -101,6 +101,7 @@ impl Event {
     fn of(record: &Record) -> Option<Self> {
         let about = match &record.body {
             Body::Genesis(_) | Body::Snapshot(_) => return None,
+            Body::Fence(_) => format!("{} leads in term {}", record.header.writer.node, record.header.term),
             Body::Fork(fork) => {
                 format!("goes on after record {}, in epoch {}: {}", fork.keep.seq, record.header.epoch, fork.reason)
             }

@@ -62,8 +62,13 @@ impl Opened {
     fn of(store: Arc<dyn Store>, location: &Location, config: &Config, now: Timestamp) -> Result<Self, CliError> {
         let trust = TrustDir::new(&config.home.value, &config.cache.value);
         let pin = trust::pin_for(&*store, location, &trust)?;
+        Ok(Self::with(store, trust, pin, config, now))
+    }
+
+    /// A store of which everything is known.
+    pub(super) fn with(store: Arc<dyn Store>, trust: TrustDir, pin: Pin, config: &Config, now: Timestamp) -> Self {
         let agent = config.agent.as_ref().map(|socket| AgentSocket::new(&socket.value));
-        Ok(Self { store, trust, pin, now, agent })
+        Self { store, trust, pin, now, agent }
     }
 
     /// The chain in the store, verified from its pin.

@@ -68,7 +68,6 @@ fn what_needs_a_newer_snapkit_is_told_from_damage() {
     assert_eq!(header_with(|header| header.format = "1".into()), Some(Class::Newer));
     assert_eq!(header_with(|header| header.critical = Some(vec!["dedup-v2".into()])), Some(Class::Newer));
     assert_eq!(header_with(|header| header.critical = Some(vec![])), Some(Class::Json));
-    assert_eq!(header_with(|header| header.term = 1), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.cutter.name = "fastcdc-2030".into()), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.protection.cipher = "aes-256-gcm".into()), Some(Class::Newer));
     assert_eq!(genesis_with(|body| body.protection.chunk_name = "keyed".into()), Some(Class::Newer));
@@ -148,10 +147,23 @@ fn a_body_of_an_unknown_kind_is_not_written() {
 #[test]
 fn only_well_formed_kinds_are_records() {
     assert_eq!(kind_of(&payload_type("fence")), Some("fence"));
-    for kind in ["", "root", "Fence", "1st", "a/b", "a b", "ä", &"a".repeat(33)] {
+    for kind in ["", "root", "lease", "pins", "Fence", "1st", "a/b", "a b", "ä", &"a".repeat(33)] {
         assert_eq!(kind_of(&payload_type(kind)), None, "{kind}");
     }
     assert_eq!(kind_of("application/vnd.in-toto+json"), None);
+}
+
+#[test]
+fn a_term_names_the_fence_that_began_it() {
+    let with = |term: u64, fence: Option<u64>| {
+        let place = |seq| FencePlace { seq, key: header().writer.key };
+        header_with(|header| (header.term, header.fence) = (term, fence.map(place)))
+    };
+    assert_eq!(with(1, Some(0)), None);
+    // Only a fence begins a term itself; none begins later than its records, and none is there in term 0.
+    for (term, fence) in [(1, None), (0, Some(0)), (1, Some(header().seq)), (1, Some(header().seq + 1))] {
+        assert_eq!(with(term, fence), Some(Class::Inconsistent), "{term} {fence:?}");
+    }
 }
 
 #[test]

@@ -126,13 +126,13 @@ fn open(store: Arc<dyn Store>, pin: Option<trust::Pin>, session: &Session<'_>) -
     let trust = TrustDir::new(&session.config.home.value, &session.config.cache.value);
     let location = Location { url: store.url().to_owned(), pin };
     let pin = trust::pin_for(&*store, &location, &trust)?;
-    Ok(Opened { store, trust, pin, now: session.now })
+    Ok(Opened::with(store, trust, pin, &session.config, session.now))
 }
 
 impl Target {
     /// Follows the manifest to its chain.
     pub(in crate::cli) fn follow(&self, expiry: Expiry) -> Result<Followed, ManifestError> {
-        let Opened { store, trust, pin, now } = &self.opened;
+        let Opened { store, trust, pin, now, .. } = &self.opened;
         let chain = snapkit::chain::Chain::open(&**store, *pin, trust, *now)?;
         follow(&chain, trust, &self.bytes, self.name.as_deref(), expiry, &self.address)
     }

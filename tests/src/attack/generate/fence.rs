@@ -36,7 +36,7 @@ fn claim(making: &Making, term: u64, writer: &SecretKey, node: &SecretKey) -> Ve
     let key = node.public().id();
     let writer = Some(writer.public().id());
     let entry = Entry {
-        format: Entry::format(),
+        format: manifests::document::FORMAT.into(),
         chain: genesis,
         group: "app".into(),
         seq: 1,
