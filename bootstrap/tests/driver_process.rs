@@ -35,7 +35,7 @@ impl Site {
     fn driver_of(&self, service: serde_json::Value) -> Box<dyn Driver> {
         let service: Service = serde_json::from_value(service).unwrap();
         let guard = Path::new(env!("CARGO_BIN_EXE_bootstrap"));
-        driver::open(&Setup { service: &service, directory: self.directory.path(), guard }).unwrap()
+        driver::open(&Setup { guard, ..Setup::new(&service, &[], self.directory.path()) }).unwrap()
     }
 
     fn driver(&self, script: &str) -> Box<dyn Driver> {
@@ -295,7 +295,7 @@ fn the_agent_that_others_start() {
     let service = json!({"driver": "process", "argv": ["sh", "-c", task["script"]]});
     let service: Service = serde_json::from_value(service).unwrap();
     let guard = Path::new(env!("CARGO_BIN_EXE_bootstrap"));
-    let mut driver = driver::open(&Setup { service: &service, directory: &directory, guard }).unwrap();
+    let mut driver = driver::open(&Setup { guard, ..Setup::new(&service, &[], &directory) }).unwrap();
     let start = Start {
         role: ServiceRole::Leader,
         term: 1,

@@ -12,6 +12,7 @@ mod sweep;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manifests::document::image::ImagePin;
 use manifests::document::service::Service;
 use serde::{Deserialize, Serialize};
 
@@ -73,20 +74,43 @@ pub enum Life {
 }
 
 /// What a driver must know of the node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Setup<'a> {
     /// The service, as the pins name it.
     pub service: &'a Service,
+    /// The images of the pins.
+    pub images: &'a [ImagePin],
     /// A directory of the agent, closed to others: locks and other files that are worth nothing after a reboot.
     pub directory: &'a Path,
-    /// The program that has the hidden subcommand `guard`: [`THIS_PROGRAM`] but in tests.
+    /// The program that has the hidden subcommand `guard`.
     pub guard: &'a Path,
+    /// The command of the container engine.
+    pub engine: &'a str,
+    /// Which systemd runs units.
+    pub manager: Manager,
+}
+
+/// Which systemd runs units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// That of the machine.
+    System,
+    /// That of the user whom the agent runs as.
+    User,
 }
 
 /// The program that runs now, also if its file was replaced or removed since.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
+    /// A setup with this program as the guard, Docker as the engine, and the machine's systemd for root, the user's for
+    /// others.
+    pub fn new(service: &'a Service, images: &'a [ImagePin], directory: &'a Path) -> Self {
+        let manager = if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User };
+        Self { service, images, directory, guard: Path::new(THIS_PROGRAM), engine: "docker", manager }
+    }
+
     /// Locked by a guard while anything of the service may live.
     fn lock(&self) -> PathBuf {
         self.directory.join("guard.lock")
