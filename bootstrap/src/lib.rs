@@ -8,5 +8,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod command;
 pub mod driver;
 pub mod lease;
+pub mod probe;

@@ -6,6 +6,7 @@
 mod ack;
 mod check;
 mod completions;
+mod guard;
 mod man;
 mod status;
 mod undo;
@@ -67,6 +68,8 @@ enum Command {
     Ack(ack::AckArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
 }
 
 /// Runs the command line of this process and gives its exit code.
@@ -76,6 +79,10 @@ pub(crate) fn main() -> ExitCode {
         // Help and version come this way too, and end with 0.
         Err(error) => error.exit(),
     };
+    // It outlives signals, and its standard output belongs to the agent that began it.
+    if let Command::Guard(args) = &cli.command {
+        return guard::run(args);
+    }
     // No command here takes long or has a place to stop at: a signal comes when it has ended, or ends it the second time.
     terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, _cancel| match &cli.command {
         Command::Status(args) => status::run(args, out),
@@ -84,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ack(args) => ack::run(args, out),
         Command::Completions(args) => completions::run(args, out),
         Command::Man(args) => man::run(args, out),
+        Command::Guard(_) => Ok(terminal::exit_code::Exit::DONE),
     })
 }
 

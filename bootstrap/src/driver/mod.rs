@@ -4,9 +4,16 @@
 //! that knows until when the service may live and kills it then, also when the agent is stopped, killed or hung.
 //! Documented in `docs/agent.md`, "Drivers". Layer: the edge; decides nothing about who leads.
 
-use std::path::PathBuf;
+pub mod guard;
+mod process;
+pub mod procfs;
+mod sweep;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manifests::document::image::ImagePin;
+use manifests::document::service::Service;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::BootTime;
@@ -64,6 +71,75 @@ pub enum Life {
     Running,
     /// It is proven dead; how it ended, in words.
     Dead(String),
+}
+
+/// What a driver must know of the node.
+#[derive(Debug, Clone)]
+pub struct Setup<'a> {
+    /// The service, as the pins name it.
+    pub service: &'a Service,
+    /// The images of the pins.
+    pub images: &'a [ImagePin],
+    /// A directory of the agent, closed to others: locks and other files that are worth nothing after a reboot.
+    pub directory: &'a Path,
+    /// The program that has the hidden subcommand `guard`.
+    pub guard: &'a Path,
+    /// The command of the container engine.
+    pub engine: &'a str,
+    /// Which systemd runs units.
+    pub manager: Manager,
+}
+
+/// Which systemd runs units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// That of the machine.
+    System,
+    /// That of the user whom the agent runs as.
+    User,
+}
+
+/// The program that runs now, also if its file was replaced or removed since.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+impl<'a> Setup<'a> {
+    /// A setup with this program as the guard, Docker as the engine, and the machine's systemd for root, the user's for
+    /// others.
+    pub fn new(service: &'a Service, images: &'a [ImagePin], directory: &'a Path) -> Self {
+        let manager = if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User };
+        Self { service, images, directory, guard: Path::new(THIS_PROGRAM), engine: "docker", manager }
+    }
+
+    /// Locked by a guard while anything of the service may live.
+    fn lock(&self) -> PathBuf {
+        self.directory.join("guard.lock")
+    }
+}
+
+/// The driver that the pins ask for. Nothing is started or changed.
+///
+/// # Errors
+/// [`DriverError`] when it cannot be used here.
+pub fn open(setup: &Setup<'_>) -> Result<Box<dyn Driver>, DriverError> {
+    match setup.service.driver.as_str() {
+        "process" => Ok(Box::new(process::ProcessDriver::new(setup)?)),
+        other => Err(DriverError::Start { why: format!("the driver {other} is not known here") }),
+    }
+}
+
+/// Whether anything is started for this role: a leader always, a follower only where the pins say how.
+pub fn is_started(service: &Service, role: ServiceRole) -> bool {
+    role == ServiceRole::Leader || service.roles.iter().any(|one| one.role == role.as_str())
+}
+
+/// The arguments of a role, which a follower must have.
+fn role_arguments(service: &Service, role: ServiceRole) -> Result<&[String], DriverError> {
+    match service.roles.iter().find(|one| one.role == role.as_str()) {
+        Some(one) => Ok(&one.args),
+        None if role == ServiceRole::Leader => Ok(&[]),
+        None => Err(DriverError::Start { why: "the pins do not say how it is started as a follower".into() }),
+    }
 }
 
 /// Starts and stops one service. Calls block and are bounded in time.
