@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod agent;
+pub mod bringup;
 pub mod clock;
 pub mod driver;
 pub mod lease;
+pub mod origin;
