@@ -158,6 +158,8 @@ classes! {
         "do not use this document; ask whoever signed it";
     Signer = 57, "E_SIGNER", "An external signer gave no signature, or one that does not fit.",
         "run the signer's command by hand and look at what it prints";
+    Prereq = 58, "E_PREREQ", "A node lacks something that it must have before it is brought up.",
+        "provide what is listed, and run the same command again";
     Origin = 60, "E_ORIGIN", "The document belongs to another chain.",
         "check that the store is the one you pinned";
     Mix = 61, "E_MIX", "The record does not follow the record before it.",

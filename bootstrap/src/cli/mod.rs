@@ -4,6 +4,7 @@
 //! `snapkit::node`. Reports: `docs/json.md`.
 
 mod ack;
+mod bring_up;
 mod check;
 mod completions;
 mod guard;
@@ -16,21 +17,26 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use snapkit::node::{Check, NodeDir};
-use snapkit::terminal::exit_code::CliError;
+use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::{self, output};
 
 use output::Output;
 
-/// Nodes that run from restored snapshots: which state is active, and going back
+/// Nodes: brought up from one string, and what has become of them
 ///
-/// `snapkit restore SNAP --into NODE-DIR` makes a node directory and switches it to a snapshot.
+/// `bootstrap --from 'URL#root=sha256:DIGEST' NODE-DIR` makes a verified, running node of a machine that has nothing. With
+/// nothing but that string, roots, manifest, pins and chain are followed; everything that is missing here is listed before
+/// anything is touched; the snapshot is restored and proved; the agent is started and waited for. Given again, the same
+/// command goes on from wherever it was interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "bootstrap", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
+    bring_up: bring_up::BringUpArgs,
+    #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 /// Options that every command accepts.
@@ -80,19 +86,41 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     // It outlives signals, and its standard output belongs to the agent that began it.
-    if let Command::Guard(args) = &cli.command {
+    if let Some(Command::Guard(args)) = &cli.command {
         return guard::run(args);
     }
-    // No command here takes long or has a place to stop at: a signal comes when it has ended, or ends it the second time.
-    terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, _cancel| match &cli.command {
-        Command::Status(args) => status::run(args, out),
-        Command::Check(args) => check::run(args, out),
-        Command::Undo(args) => undo::run(args, out),
-        Command::Ack(args) => ack::run(args, out),
-        Command::Completions(args) => completions::run(args, out),
-        Command::Man(args) => man::run(args, out),
-        Command::Guard(_) => Ok(terminal::exit_code::Exit::DONE),
+    // Most commands take no time and have no place to stop at: a signal comes when they have ended, or ends them the second
+    // time.
+    terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, cancel| match cli.asked()? {
+        None => bring_up::run(&cli.bring_up, cli.global.quiet, out, &cancel),
+        Some(command) => command.run(out),
     })
+}
+
+impl Cli {
+    /// The command, where it is not a bring-up.
+    fn asked(&self) -> Result<Option<&Command>, CliError> {
+        match (&self.command, self.bring_up.is_given()) {
+            (Some(_), true) => Err(CliError::usage("a command is given beside --from or a node directory")
+                .next("`bootstrap --from … NODE-DIR` stands alone; other commands take NODE-DIR after their name")),
+            (None, false) => Err(CliError::usage("nothing is asked for").next("see `bootstrap --help`")),
+            (command, _) => Ok(command.as_ref()),
+        }
+    }
+}
+
+impl Command {
+    fn run(&self, out: &mut Output) -> Result<Exit, CliError> {
+        match self {
+            Command::Status(args) => status::run(args, out),
+            Command::Check(args) => check::run(args, out),
+            Command::Undo(args) => undo::run(args, out),
+            Command::Ack(args) => ack::run(args, out),
+            Command::Completions(args) => completions::run(args, out),
+            Command::Man(args) => man::run(args, out),
+            Command::Guard(_) => unreachable!("main runs the guard before anything else"),
+        }
+    }
 }
 
 /// One thing that must hold, for a report.

@@ -167,6 +167,14 @@ impl Engine {
         Ok((directory, found, archive))
     }
 
+    /// Has the engine pull an image from its registry. What it then has is not looked at.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], [`ImageError::Engine`].
+    pub fn pull(&self, reference: &str) -> Result<(), ImageError> {
+        self.call(&["pull", "--quiet", "--", reference], reference, TRANSFER_PATIENCE).map(drop)
+    }
+
     /// Has the engine load an archive.
     ///
     /// # Errors

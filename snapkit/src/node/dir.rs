@@ -19,6 +19,8 @@ use crate::trust::file;
 
 /// The directory of a node that holds its generations.
 pub const GENERATIONS: &str = "generations";
+/// The operator's file for the agent of a node, which is known here only by its name.
+const AGENT_CONFIG: &str = "bootstrap.toml";
 const PRIVATE: &str = ".node";
 const CURRENT: &str = "current";
 /// The symlink that is about to become `current`.
@@ -82,7 +84,7 @@ impl NodeDir {
         match fs::read_dir(path) {
             Ok(entries) => {
                 // What an operator prepares, and what an interrupted first run leaves.
-                let ours = [PRIVATE, GENERATIONS, super::config::FILE];
+                let ours = [PRIVATE, GENERATIONS, super::config::FILE, AGENT_CONFIG];
                 for entry in entries {
                     let name = entry.map_err(failed)?.file_name();
                     if !path.join(PRIVATE).is_dir() && !ours.iter().any(|ours| name == *ours) {
