@@ -7,8 +7,10 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod agent;
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod driver;
 pub mod lease;
 pub mod probe;
+pub mod surfaces;
