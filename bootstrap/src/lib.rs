@@ -8,9 +8,11 @@
 
 pub mod agent;
 pub mod bringup;
+pub mod client;
 pub mod clock;
 pub mod command;
 pub mod driver;
 pub mod lease;
 pub mod origin;
 pub mod probe;
+pub mod surfaces;

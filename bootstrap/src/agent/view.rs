@@ -261,6 +261,14 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::Drain, Self::Pause, Self::Resume, Self::Handoff, Self::Demote, Self::Promote];
+
+    /// The kind that a word names.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word in the path of the surface.
     pub fn as_str(self) -> &'static str {
         match self {
