@@ -308,7 +308,9 @@ fn check_preceding(before: &Record, record: &Record) -> Result<(), Refusal> {
     if expected == Some(before.digest) {
         // A fork may go back to a record from before a fence; nothing else lowers the term.
         if before.header.term > record.header.term && !matches!(record.body, Body::Fork(_)) {
-            let expected = format!("record {} in term {} or later", record.header.seq, before.header.term);
+            let expected =
+                format!("term {} or later, as in record {} before it", before.header.term, before.header.seq);
+            let object = format!("record {}", record.header.seq);
             return Err(Refusal::new(Class::Fenced, object, expected, format!("term {}", record.header.term)));
         }
         return Ok(());

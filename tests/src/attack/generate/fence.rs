@@ -114,7 +114,8 @@ fn from_before(making: &mut Making) {
 fn another_writer(making: &mut Making) {
     lead(making, 1);
     let owner = SecretKey::parse(&making.forge.owner.to_pem()).unwrap();
-    making.root(1, |root| root.add_key(&other().public(), "writer").unwrap(), &[&owner]);
+    let two = making.root(1, |root| root.add_writer(&other().public(), 0, None).unwrap(), &[&owner]);
+    making.forge.put("root/2.json", &two);
     making.seen();
     write(making, &other(), |_| {});
     making.refused(Class::Fenced, "record 3");
