@@ -1,8 +1,7 @@
 //! The lease log: the rules between neighbouring entries, and which slots count as void.
 //!
-//! A slot is void unless its bytes are signed by a member of the group and name this chain, this group and this slot; who
-//! can write to the store but not sign can make nothing else. What a member signed for its slot and what still
-//! contradicts the entries before it stops the reader, who then looks for the newest entry again. The log decides who
+//! A slot is void unless its bytes are signed by a member of the group, name this chain, this group and this slot, and
+//! follow the entries before; who can write to the store but not sign can make nothing else. The log decides who
 //! leads, never what is in the chain: there a fence does. Documented in `docs/format/lease.md`. Layer: pure.
 
 use crate::digest::Digest;
@@ -59,6 +58,27 @@ pub struct Position {
     pub voids: Vec<Void>,
 }
 
+/// What stands in a slot, judged by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Slot {
+    /// An entry that a member signed for it, and what names the slot should it turn out to be void.
+    Entry(Box<VerifiedEntry>, Void),
+    /// Nothing that a member signed for it, and why.
+    Void(Void, Refusal),
+}
+
+/// Judges the bytes of a slot by themselves; [`Position::accept`] and [`Position::pass`] judge them beside their neighbours.
+///
+/// # Errors
+/// What a member signed for this slot and what this reader cannot accept.
+pub fn read(bytes: &[u8], seq: u64, group: &Group<'_>) -> Result<Slot, Refusal> {
+    match examine(bytes, seq, group) {
+        Ok(read) => Ok(Slot::Entry(Box::new(read), Void { seq, sha256: void_digest(bytes) })),
+        Err(Verdict::Void(why)) => Ok(Slot::Void(Void { seq, sha256: void_digest(bytes) }, why)),
+        Err(Verdict::Stop(refusal)) => Err(refusal),
+    }
+}
+
 /// What one slot held.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -82,39 +102,53 @@ impl Position {
     /// Reads the next slot and goes past it.
     ///
     /// # Errors
-    /// [`Class::Inconsistent`] and [`Class::Lease`] for what a member signed for this slot and what does not follow;
-    /// [`Class::Newer`] for what needs a newer snapkit; [`Class::TooMany`] after 64 void slots. The position is unchanged.
+    /// [`Class::Lease`] and the like for what a member signed for this slot and what is no sound entry; [`Class::Newer`] for
+    /// what needs a newer snapkit; [`Class::TooMany`] after 64 void slots. The position is unchanged.
     pub fn step(&mut self, bytes: &[u8], group: &Group<'_>) -> Result<Step, Refusal> {
-        let seq = self.next_seq();
-        match examine(bytes, seq, group) {
-            Ok(read) => {
-                self.check_follows(&read.entry, &group.key(seq))?;
-                *self = Position { last: Some(read), voids: Vec::new() };
-                Ok(Step::Entry)
-            }
-            Err(Verdict::Void(why)) => {
-                self.pass_void(bytes, group)?;
-                Ok(Step::Void(why))
-            }
-            Err(Verdict::Stop(refusal)) => Err(refusal),
+        match read(bytes, self.next_seq(), group)? {
+            Slot::Entry(entry, void) => match self.accept(*entry) {
+                Ok(()) => Ok(Step::Entry),
+                // Sent when the log was another one: it says nothing here, and must not end the log.
+                Err(why) => self.pass(void).map(|()| Step::Void(why)),
+            },
+            Slot::Void(void, why) => self.pass(void).map(|()| Step::Void(why)),
         }
     }
 
-    /// Goes past a slot that is void.
-    fn pass_void(&mut self, bytes: &[u8], group: &Group<'_>) -> Result<(), Refusal> {
-        let seq = self.next_seq();
+    /// Goes past the entry of the next slot, which was read from verified bytes.
+    ///
+    /// # Errors
+    /// [`Class::Inconsistent`] for one that does not follow. The position is unchanged.
+    pub fn accept(&mut self, read: VerifiedEntry) -> Result<(), Refusal> {
+        self.check_follows(&read.entry, &key(&read.entry.group, self.next_seq()))?;
+        *self = Position { last: Some(read), voids: Vec::new() };
+        Ok(())
+    }
+
+    /// Goes past the next slot, which is void.
+    ///
+    /// # Errors
+    /// [`Class::TooMany`] after 64 of them.
+    pub fn pass(&mut self, void: Void) -> Result<(), Refusal> {
+        let object = format!("slot {} of the lease log", void.seq);
+        if void.seq != self.next_seq() {
+            return Err(Refusal::new(Class::Seq, object, format!("slot {}", self.next_seq()), void.seq));
+        }
         if self.voids.len() == VOIDS_CAP {
             let found = "more; a flood like this is not an accident";
-            return Err(Refusal::new(Class::TooMany, group.key(seq), "at most 64 void slots in a row", found)
+            return Err(Refusal::new(Class::TooMany, object, "at most 64 void slots in a row", found)
                 .with_hint("find out who writes to the store; pins with another lease group begin a new log"));
         }
-        self.voids.push(Void { seq, sha256: void_digest(bytes) });
+        self.voids.push(void);
         Ok(())
     }
 
     /// docs/format/lease.md, "Between neighbours".
     fn check_follows(&self, entry: &Entry, object: &str) -> Result<(), Refusal> {
         let refuse = |expected: String, found: String| Err(Refusal::new(Class::Inconsistent, object, expected, found));
+        if entry.seq != self.next_seq() {
+            return refuse(format!("slot {}", self.next_seq()), format!("slot {}", entry.seq));
+        }
         let previous = self.last.as_ref().map(|last| last.digest);
         if entry.previous != previous || entry.void != self.voids {
             let name = |digest: Option<Digest>| digest.map_or("no entry".into(), |digest| format!("entry {digest}"));
@@ -144,28 +178,6 @@ impl Position {
             );
         }
         Ok(())
-    }
-}
-
-/// Reads an entry in the middle of a log by its signature alone; nothing is known of the slots before it.
-///
-/// # Errors
-/// Why the slot is void, or what else is wrong with what a member signed for it.
-pub fn trusted(bytes: &[u8], seq: u64, group: &Group<'_>) -> Result<VerifiedEntry, Refusal> {
-    examine(bytes, seq, group).map_err(|verdict| match verdict {
-        Verdict::Void(refusal) | Verdict::Stop(refusal) => refusal,
-    })
-}
-
-/// Whether these bytes make slot `seq` void, and if so, what names them.
-///
-/// # Errors
-/// What a member signed for this slot and what this reader cannot accept: such a slot is not void.
-pub fn is_void(bytes: &[u8], seq: u64, group: &Group<'_>) -> Result<Option<Void>, Refusal> {
-    match examine(bytes, seq, group) {
-        Ok(_) => Ok(None),
-        Err(Verdict::Void(_)) => Ok(Some(Void { seq, sha256: void_digest(bytes) })),
-        Err(Verdict::Stop(refusal)) => Err(refusal),
     }
 }
 

@@ -21,11 +21,11 @@ class LeaseLog:
         try:
             envelope, document = self._authorised(data, seq)
             entry = self._entry(envelope, document)
+            self._check_follows(entry)
         except Void as void:
             demand(len(self.void) < MOST_VOID, "E_TOO_MANY", "more than 64 void slots in a row")
             self.void.append({"seq": seq, "sha256": hashlib.sha256(data[:LIMIT + 1]).hexdigest()})
             return void
-        self._check_follows(entry)
         self.last, self.digest, self.void = entry, envelope.digest, []
         return entry
 
@@ -57,7 +57,12 @@ class LeaseLog:
         return entry
 
     def _check_follows(self, entry):
-        """"Between neighbours"."""
+        """"Between neighbours": what does not follow is void."""
+
+        def demand(condition, refusal, message):
+            if not condition:
+                raise Void(refusal, message)
+
         same = entry.get("previous") == self.digest and entry.get("void", []) == self.void
         demand(same, "E_INCONSISTENT", "`previous` or `void` are not what was seen")
         before = self.last["term"] if self.last else 0

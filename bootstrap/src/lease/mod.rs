@@ -4,6 +4,9 @@
 //! [`crate::clock`]; wall clocks are never compared. The rules and why they hold: `docs/leadership.md`; bytes:
 //! `docs/format/lease.md`. Layer: `machine` decides and is pure, `log` asks the store, `runner` joins the two.
 
+pub mod machine;
+pub mod timing;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -23,14 +23,28 @@ fn keys_of_slots_are_read_as_they_are_made() {
 }
 
 #[test]
-fn what_is_refused_leaves_the_position_as_it_was() {
+fn what_does_not_follow_is_void_and_does_not_end_the_log() {
+    with_group(|group| {
+        let mut position = Position::default();
+        position.step(&lease_bytes(&lease_claim()), group).unwrap();
+        let mut bad = lease_after(&lease_claim(), &[], Kind::Renew);
+        bad.previous = Some(Digest::sha256(b"other"));
+        let Step::Void(why) = position.step(&lease_bytes(&bad), group).unwrap() else { panic!("it does not follow") };
+        assert_eq!((why.class(), position.voids.len()), (Class::Inconsistent, 1));
+        let next = lease_after(&lease_claim(), &position.voids, Kind::Renew);
+        assert_eq!(position.step(&lease_bytes(&next), group).unwrap(), Step::Entry);
+    });
+}
+
+#[test]
+fn what_a_member_signed_wrongly_leaves_the_position_as_it_was() {
     with_group(|group| {
         let mut position = Position::default();
         position.step(&lease_bytes(&lease_claim()), group).unwrap();
         let before = position.clone();
         let mut bad = lease_after(&lease_claim(), &[], Kind::Renew);
-        bad.previous = Some(Digest::sha256(b"other"));
-        assert_eq!(position.step(&lease_bytes(&bad), group).unwrap_err().class(), Class::Inconsistent);
+        bad.ttl_ms = Some(1);
+        assert_eq!(position.step(&lease_bytes(&bad), group).unwrap_err().class(), Class::Lease);
         assert_eq!(position, before);
     });
 }
@@ -59,8 +73,8 @@ fn nothing_but_a_claim_follows_a_release() {
             position.step(&lease_bytes(entry), group).unwrap();
         }
         for kind in [Kind::Renew, Kind::Release] {
-            let refusal = position.step(&lease_bytes(&lease_after(&release, &[], kind)), group).unwrap_err();
-            assert_eq!(refusal.class(), Class::Inconsistent);
+            let step = position.clone().step(&lease_bytes(&lease_after(&release, &[], kind)), group).unwrap();
+            assert!(matches!(step, Step::Void(why) if why.class() == Class::Inconsistent));
         }
         position.step(&lease_bytes(&lease_after(&release, &[], Kind::Claim)), group).unwrap();
         assert_eq!(position.term(), 2);
