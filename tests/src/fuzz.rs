@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "image_archive", run: images::archive },
     Target { name: "image_document", run: images::document },
     Target { name: "key", run: text::key },
+    Target { name: "lease", run: documents::lease },
     Target { name: "manifest", run: manifest::manifest },
     Target { name: "pack", run: data::pack },
     Target { name: "pins", run: manifest::pins },

@@ -59,8 +59,21 @@ impl Totals {
     pub(crate) fn expect_everything_happened(&self) {
         let sum = &self.sum;
         let all = [
-            sum.claims, sum.renewals, sum.expiries, sum.superseded, sum.releases, sum.unfit, sum.lost_answers,
-            sum.late_landings, sum.stops, sum.crashes, sum.cuts, sum.voids, sum.emptied, sum.collected, sum.records,
+            sum.claims,
+            sum.renewals,
+            sum.expiries,
+            sum.superseded,
+            sum.releases,
+            sum.unfit,
+            sum.lost_answers,
+            sum.late_landings,
+            sum.stops,
+            sum.crashes,
+            sum.cuts,
+            sum.voids,
+            sum.emptied,
+            sum.collected,
+            sum.records,
             sum.fenced_off,
         ];
         assert!(all.iter().all(|count| *count > 0), "{self}");

@@ -74,7 +74,6 @@ enum What {
     Collect,
 }
 
-
 struct Due {
     at: Time,
     order: u64,
@@ -445,8 +444,13 @@ impl World {
     fn extend(&mut self, node: usize, until: BootTime) -> Result<(), String> {
         let until = self.truly(node, until);
         self.nodes[node].may_act_until = until;
-        let others: Vec<(usize, Time)> =
-            self.nodes.iter().map(|other| other.may_act_until).enumerate().filter(|(other, _)| *other != node).collect();
+        let others: Vec<(usize, Time)> = self
+            .nodes
+            .iter()
+            .map(|other| other.may_act_until)
+            .enumerate()
+            .filter(|(other, _)| *other != node)
+            .collect();
         for (number, other) in others {
             if other > self.now && until > self.now {
                 let both = other.min(until) - self.now;

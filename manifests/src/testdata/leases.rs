@@ -198,7 +198,12 @@ pub(super) fn leases() -> Vec<Case> {
             "a claim of the term that is held",
             made(Kind::Claim, &|entry| entry.term = 1),
         ),
-        case("lease-term-jump", "E_INCONSISTENT, void", "a claim two terms on", made(Kind::Claim, &|entry| entry.term = 3)),
+        case(
+            "lease-term-jump",
+            "E_INCONSISTENT, void",
+            "a claim two terms on",
+            made(Kind::Claim, &|entry| entry.term = 3),
+        ),
         case(
             "lease-other-instance",
             "E_INCONSISTENT, void",

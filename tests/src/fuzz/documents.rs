@@ -8,12 +8,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use manifests::chain::{self, Head};
 use manifests::digest::Digest;
+use manifests::document::lease::{self, Entry};
+use manifests::document::pins::Member;
 use manifests::document::receipt::{self, Authority, RECEIPT_CAP, Receipt};
 use manifests::document::record::{self, RECORD_CAP, Record};
 use manifests::document::root::{self, ROLES, ROOT_CAP, Root};
 use manifests::document::{fork, genesis, pins};
 use manifests::envelope;
 use manifests::keys::{SecretKey, Signer, signature_in};
+use manifests::lease::{Group, Position, Step};
 use manifests::refusal::Refusal;
 use serde_json::Value;
 use snapkit::chain::fork_proof;
@@ -144,6 +147,30 @@ pub(super) fn record(bytes: &[u8]) {
         let written =
             chain.judge_slot(&chain.signed(&record::payload_type(&kind), &again)).expect("it was written here");
         assert_eq!((&written.header, &written.body), (&found.header, &found.body));
+    }
+}
+
+/// A payload, signed as an entry for the first slot of a lease log.
+pub(super) fn lease(payload: &[u8]) {
+    let chain = &*CHAIN;
+    let bytes = chain.signed(lease::PAYLOAD_TYPE, payload);
+    let members = [Member { node: "node-a".into(), key: chain.node.public().id() }];
+    let group = Group { chain: &chain.head.chain, name: "app", members: &members, root: &chain.root };
+    let mut position = Position::default();
+    match position.step(&bytes, &group) {
+        Ok(Step::Entry) => {
+            is_json(payload);
+            let last = position.last.as_ref().expect("an entry was read");
+            assert_eq!((last.digest, position.next_seq(), last.entry.term > 0), (Digest::sha256(payload), 2, true));
+            let alone = Entry::verify(&bytes, &chain.root, &chain.head.chain, "input").expect("it stands alone");
+            assert_eq!(&alone, last);
+            let again =
+                chain.signed(lease::PAYLOAD_TYPE, &last.entry.payload().expect("what was accepted can be written"));
+            let again = Entry::verify(&again, &chain.root, &chain.head.chain, "input").expect("it was written here");
+            assert_eq!(again.entry, last.entry);
+        }
+        Ok(Step::Void(_)) => assert_eq!((position.last.is_none(), position.voids.len()), (true, 1)),
+        Err(_) => assert_eq!(position, Position::default(), "what stops a reader moves nothing"),
     }
 }
 

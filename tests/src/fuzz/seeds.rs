@@ -21,6 +21,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "record" => records(),
         "fork_proof" => record_pairs(),
         "receipt" => payloads("in-toto+json"),
+        "lease" => payloads("lease+json"),
         "pins" => payloads("pins+json"),
         "manifest" => manifest_payloads(),
         "image_archive" => files(&testdata("attacks"), |path| path.ends_with("image.tar")),
