@@ -36,7 +36,7 @@ pub(super) struct BringUpArgs {
     #[arg(long, value_name = "URL#root=sha256:DIGEST", requires = "node")]
     from: Option<Bootstrap>,
     /// Directory of the node: missing, empty, or the one that is to be brought up again
-    #[arg(value_name = "NODE-DIR", requires = "from")]
+    #[arg(value_name = "NODE-DIR")]
     node: Option<PathBuf>,
     /// Name of the manifest, where the string names a store [default: `name` of `[manifest]` in snapkit.toml, else main]
     #[arg(long, value_name = "NAME", requires = "from")]
@@ -100,6 +100,11 @@ impl BringUpArgs {
     /// Whether a node is to be brought up.
     pub(super) fn is_given(&self) -> bool {
         self.from.is_some() || self.node.is_some()
+    }
+
+    /// Whether what is meant is likely to be a command: a word without `--from`.
+    pub(super) fn is_command(&self) -> bool {
+        self.from.is_none()
     }
 
     fn order(&self, node: &Path) -> Result<Order, CliError> {
