@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bootstrap::bringup::agent::{self, Ask};
+use bootstrap::bringup::agent;
 use bootstrap::bringup::prerequisites::Prerequisite;
 use bootstrap::bringup::report::BroughtUp;
 use bootstrap::bringup::{self, AgentStart, BringUpError, Order, Paths, Surroundings, Which};
+use bootstrap::client::Client;
 use bootstrap::driver::ServiceRole;
 use bootstrap::origin::{self, Origin};
 use clap::{Args, ValueEnum};
@@ -150,7 +151,7 @@ pub(super) fn run(args: &BringUpArgs, quiet: bool, out: &mut Output, cancel: &Ca
             .map_err(|error| CliError::from(error).context("cannot tell what this program is"))?,
         config: config.file.clone(),
     };
-    let ask = Socket::of(&order.node);
+    let ask = Client::of_node(&order.node);
     let progress = Arc::new(Progress::new());
     let mode = if quiet { ProgressMode::None } else { args.progress };
     let reporter = Reporter::start(Arc::clone(&progress), mode);
@@ -228,25 +229,6 @@ fn refused(error: BringUpError) -> CliError {
             if goes_on { refused.next(again) } else { refused }
         }
         error => error.into(),
-    }
-}
-
-/// The agent behind the socket in the node directory.
-struct Socket {}
-
-impl Socket {
-    fn of(_node: &Path) -> Self {
-        Self {}
-    }
-}
-
-impl Ask for Socket {
-    fn look(&self) -> Option<agent::Seen> {
-        None
-    }
-
-    fn lead(&self, _reason: &str) -> Result<(), String> {
-        Err("there is no agent".to_owned())
     }
 }
 
