@@ -116,6 +116,11 @@ fn fresh(up: &BringUp<'_>, from: &str) -> String {
     let manifest = quoted(&up.followed.manifest.manifest.name);
     let home = quoted(&up.home.display().to_string());
     text.push_str(&format!("{from}\nmanifest = {manifest}\nhome = {home}\n"));
+    let engine =
+        up.engine_command().filter(|_| up.followed.pins.pins.service.as_ref().is_some_and(|it| it.compose.is_some()));
+    if let Some(engine) = engine {
+        text.push_str(&format!("\n[service]\nengine = {}\n", quoted(&engine)));
+    }
     text
 }
 
