@@ -185,7 +185,7 @@ pub(super) fn run(args: &InstallArgs, out: &mut Output) -> Result<Exit, CliError
         starter: word,
         applied: args.apply,
         directory: directory.display().to_string(),
-        next: next(starter, &files, &directory),
+        next: next(starter, &files, &directory, &installation.name.replace('.', "_")),
         files: files.into_iter().map(|file| File { name: file.name, text: file.text }).collect(),
         checked,
     })?;
@@ -193,7 +193,7 @@ pub(super) fn run(args: &InstallArgs, out: &mut Output) -> Result<Exit, CliError
 }
 
 /// What is left to do by hand: an agent that bring-up started must end before another one can begin.
-fn next(starter: Starter, files: &[InstalledFile], directory: &Path) -> Vec<String> {
+fn next(starter: Starter, files: &[InstalledFile], directory: &Path, project: &str) -> Vec<String> {
     match starter {
         Starter::Systemd => {
             let units = files.iter().filter(|file| file.name.contains("agent") || file.name.ends_with(".timer"));
@@ -201,7 +201,10 @@ fn next(starter: Starter, files: &[InstalledFile], directory: &Path) -> Vec<Stri
             vec!["systemctl daemon-reload".to_owned(), format!("systemctl enable --now {}", units.join(" "))]
         }
         Starter::Cron => Vec::new(),
-        Starter::Compose => vec![format!("docker compose --file {}/compose.yaml up --detach", directory.display())],
+        Starter::Compose => vec![format!(
+            "docker compose --project-name snapkit-{project} --file {}/compose.yaml up --detach",
+            directory.display()
+        )],
     }
 }
 

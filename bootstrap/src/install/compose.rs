@@ -52,10 +52,14 @@ pub(super) fn file(node: &Installation) -> InstalledFile {
             service["user"] = text(user).into();
         }
     }
-    let document = json!({"name": format!("snapkit-{}", node.name.replace('.', "_")), "services": services});
+    // No `name`: older engines refuse a file that has one.
+    let document = json!({"services": services});
     let body = serde_json::to_string_pretty(&document).unwrap_or_default();
-    let head = "# By `bootstrap install`. Every JSON document is a YAML document. Snapshots, from a timer of the host:\n\
-                # docker compose --profile snapshot run --rm snapshot\n";
+    let name = node.name.replace('.', "_");
+    let head = format!(
+        "# By `bootstrap install`. Every JSON document is a YAML document. Snapshots, from a timer of the host:\n\
+                # docker compose --project-name snapkit-{name} --profile snapshot run --rm snapshot\n"
+    );
     InstalledFile { name: "compose.yaml".to_owned(), text: format!("{head}{body}\n") }
 }
 
