@@ -12,6 +12,7 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod driver;
+pub mod install;
 pub mod lease;
 pub mod origin;
 pub mod probe;

@@ -16,8 +16,10 @@ use serde::Serialize;
 use snapkit::cancel::Cancel;
 
 use super::{BringUpError, Surroundings};
-use crate::agent::view::Mode;
+use crate::agent::view::{Mode, RequestKind};
+use crate::client::{Asked, Client};
 use crate::driver::ServiceRole;
+use crate::surfaces::state::State;
 
 /// The directory of the agent's files in a node directory.
 const DIRECTORY: &str = ".node/agent";
@@ -67,6 +69,35 @@ pub trait Ask {
     /// # Errors
     /// Why it does not.
     fn lead(&self, reason: &str) -> Result<(), String>;
+}
+
+impl Ask for Client {
+    fn look(&self) -> Option<Seen> {
+        let State { health, ready, view, .. } = self.state().ok()?;
+        Some(Seen {
+            node: view.node,
+            instance: view.instance,
+            mode: view.mode,
+            why: view.why,
+            next: view.next,
+            term: view.term,
+            holder: view.holder.filter(|holder| !holder.released).map(|holder| holder.node),
+            healthy: health.ok,
+            ready: ready.ok,
+            ready_why: ready.why,
+            service: view.service.running_as,
+            service_role: view.service.role,
+            applied: view.chain.applied,
+        })
+    }
+
+    fn lead(&self, reason: &str) -> Result<(), String> {
+        match self.request(RequestKind::Promote, reason) {
+            Ok(Asked::Accepted(_)) => Ok(()),
+            Ok(Asked::Refused(why)) => Err(why),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// What is to be done after an answer.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use manifests::refusal::{Class, Refusal};
-use snapkit::node::NodeDir;
+use snapkit::node::{NodeDir, Work};
 use snapkit::trust::Bootstrap;
 
 use super::plan::{Leads, MADE, node_toml};
@@ -20,6 +20,9 @@ use super::{BringUpError, place};
 pub const AGENT_FILE: &str = "bootstrap.toml";
 /// The node's own file.
 pub const NODE_FILE: &str = "node.toml";
+
+/// What files that are being written begin with.
+const BEGUN: &str = ".snapkit-begun-";
 
 /// What was written.
 #[derive(Debug, Default, serde::Serialize)]
@@ -56,6 +59,9 @@ pub fn check_origin(node: &Path, from: &Bootstrap) -> Result<(), BringUpError> {
 /// # Errors
 /// [`BringUpError::Io`]
 pub fn write(up: &BringUp<'_>, node: &NodeDir) -> Result<Written, BringUpError> {
+    // Two runs for one node do not write at the same time, and what a killed one left is nobody's any more.
+    let _lock = node.lock(Work::Restore)?;
+    sweep(node.path()).map_err(BringUpError::io(format!("look at {}", node.path().display())))?;
     let mut done = Written::default();
     agent_file(up, node.path(), &mut done)?;
     node_file(up, node.path(), &mut done)?;
@@ -73,6 +79,17 @@ pub fn write(up: &BringUp<'_>, node: &NodeDir) -> Result<Written, BringUpError> 
         }
     }
     Ok(done)
+}
+
+/// Removes files that a killed run had not put in their place.
+fn sweep(node: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(node)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes()) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn agent_file(up: &BringUp<'_>, node: &Path, done: &mut Written) -> Result<(), BringUpError> {
@@ -99,6 +116,11 @@ fn fresh(up: &BringUp<'_>, from: &str) -> String {
     let manifest = quoted(&up.followed.manifest.manifest.name);
     let home = quoted(&up.home.display().to_string());
     text.push_str(&format!("{from}\nmanifest = {manifest}\nhome = {home}\n"));
+    let engine =
+        up.engine_command().filter(|_| up.followed.pins.pins.service.as_ref().is_some_and(|it| it.compose.is_some()));
+    if let Some(engine) = engine {
+        text.push_str(&format!("\n[service]\nengine = {}\n", quoted(&engine)));
+    }
     text
 }
 
@@ -135,7 +157,7 @@ fn put(path: &Path, text: &str, done: &mut Written) -> Result<(), BringUpError> 
     let failed = BringUpError::io(format!("write {}", path.display()));
     let directory = path.parent().unwrap_or(Path::new("/"));
     let replace = || {
-        let mut file = tempfile::Builder::new().prefix(".snapkit-").tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(directory)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

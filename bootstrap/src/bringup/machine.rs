@@ -90,7 +90,9 @@ pub fn capability(name: &str, engine: Option<&str>, node: &Path, path: Option<&O
     match name {
         "docker" | "podman" => answers(name, &["info"], path),
         "compose" => match engine {
-            Some(engine) => answers(engine, &["compose", "version"], path),
+            // The engine's own, or the program beside it.
+            Some(engine) => answers(engine, &["compose", "version"], path)
+                .or_else(|why| answers(&format!("{engine}-compose"), &["version"], path).map_err(|_| why)),
             None => Err("there is neither docker nor podman".to_owned()),
         },
         "systemd" => match Path::new("/run/systemd/system").is_dir() {

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bootstrap::bringup::agent::{self, Ask};
+use bootstrap::bringup::agent;
 use bootstrap::bringup::prerequisites::Prerequisite;
 use bootstrap::bringup::report::BroughtUp;
 use bootstrap::bringup::{self, AgentStart, BringUpError, Order, Paths, Surroundings, Which};
+use bootstrap::client::Client;
 use bootstrap::driver::ServiceRole;
 use bootstrap::origin::{self, Origin};
 use clap::{Args, ValueEnum};
@@ -36,7 +37,7 @@ pub(super) struct BringUpArgs {
     #[arg(long, value_name = "URL#root=sha256:DIGEST", requires = "node")]
     from: Option<Bootstrap>,
     /// Directory of the node: missing, empty, or the one that is to be brought up again
-    #[arg(value_name = "NODE-DIR", requires = "from")]
+    #[arg(value_name = "NODE-DIR")]
     node: Option<PathBuf>,
     /// Name of the manifest, where the string names a store [default: `name` of `[manifest]` in snapkit.toml, else main]
     #[arg(long, value_name = "NAME", requires = "from")]
@@ -102,6 +103,11 @@ impl BringUpArgs {
         self.from.is_some() || self.node.is_some()
     }
 
+    /// Whether what is meant is likely to be a command: a word without `--from`.
+    pub(super) fn is_command(&self) -> bool {
+        self.from.is_none()
+    }
+
     fn order(&self, node: &Path) -> Result<Order, CliError> {
         let node = std::path::absolute(node)?;
         Ok(Order {
@@ -145,7 +151,7 @@ pub(super) fn run(args: &BringUpArgs, quiet: bool, out: &mut Output, cancel: &Ca
             .map_err(|error| CliError::from(error).context("cannot tell what this program is"))?,
         config: config.file.clone(),
     };
-    let ask = Socket::of(&order.node);
+    let ask = Client::of_node(&order.node);
     let progress = Arc::new(Progress::new());
     let mode = if quiet { ProgressMode::None } else { args.progress };
     let reporter = Reporter::start(Arc::clone(&progress), mode);
@@ -223,25 +229,6 @@ fn refused(error: BringUpError) -> CliError {
             if goes_on { refused.next(again) } else { refused }
         }
         error => error.into(),
-    }
-}
-
-/// The agent behind the socket in the node directory.
-struct Socket {}
-
-impl Socket {
-    fn of(_node: &Path) -> Self {
-        Self {}
-    }
-}
-
-impl Ask for Socket {
-    fn look(&self) -> Option<agent::Seen> {
-        None
-    }
-
-    fn lead(&self, _reason: &str) -> Result<(), String> {
-        Err("there is no agent".to_owned())
     }
 }
 

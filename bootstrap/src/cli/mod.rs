@@ -8,6 +8,7 @@ mod bring_up;
 mod check;
 mod completions;
 mod guard;
+mod install;
 mod man;
 mod status;
 mod undo;
@@ -72,6 +73,7 @@ enum Command {
     Check(check::CheckArgs),
     Undo(undo::UndoArgs),
     Ack(ack::AckArgs),
+    Install(install::InstallArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -103,6 +105,10 @@ impl Cli {
         match (&self.command, self.bring_up.is_given()) {
             (Some(_), true) => Err(CliError::usage("a command is given beside --from or a node directory")
                 .next("`bootstrap --from … NODE-DIR` stands alone; other commands take NODE-DIR after their name")),
+            (None, true) if self.bring_up.is_command() => {
+                Err(CliError::usage("there is neither such a command nor --from to bring that node up with")
+                    .next("see `bootstrap --help`"))
+            }
             (None, false) => Err(CliError::usage("nothing is asked for").next("see `bootstrap --help`")),
             (command, _) => Ok(command.as_ref()),
         }
@@ -116,6 +122,7 @@ impl Command {
             Command::Check(args) => check::run(args, out),
             Command::Undo(args) => undo::run(args, out),
             Command::Ack(args) => ack::run(args, out),
+            Command::Install(args) => install::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),
