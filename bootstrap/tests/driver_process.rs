@@ -2,86 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod drivers;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bootstrap::clock::BootTime;
 use bootstrap::driver::procfs::Process;
-use bootstrap::driver::{self, Driver, DriverError, Instance, Life, ServiceRole, Setup, Start};
+use bootstrap::driver::{self, DriverError, Instance, Life, ServiceRole, Setup, Start};
+use drivers::{LIMIT, Site, await_death, await_that, started};
 use manifests::document::service::Service;
 use rustix::process::Signal;
 use serde_json::json;
-
-/// Much longer than anything here takes, on however slow a machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Site {
-    directory: tempfile::TempDir,
-}
-
-impl Site {
-    fn new() -> Site {
-        Site { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn driver_of(&self, service: serde_json::Value) -> Box<dyn Driver> {
-        let service: Service = serde_json::from_value(service).unwrap();
-        let guard = Path::new(env!("CARGO_BIN_EXE_bootstrap"));
-        driver::open(&Setup { guard, ..Setup::new(&service, &[], self.directory.path()) }).unwrap()
-    }
-
-    fn driver(&self, script: &str) -> Box<dyn Driver> {
-        self.driver_of(json!({"driver": "process", "argv": ["sh", "-c", script]}))
-    }
-
-    fn start(&self, until: Option<Duration>) -> Start {
-        Start {
-            role: ServiceRole::Leader,
-            term: 3,
-            until: until.map(|left| BootTime::now() + left),
-            directory: self.directory.path().to_owned(),
-            environment: vec![
-                ("PATH".into(), std::env::var("PATH").unwrap()),
-                ("SNAPKIT_ROLE".into(), "leader".into()),
-            ],
-        }
-    }
-
-    /// The processes that the script wrote down, once there are that many.
-    fn processes(&self, count: usize) -> Vec<Process> {
-        let read = || -> Option<Vec<Process>> {
-            let text = fs::read_to_string(self.path("pids")).ok()?;
-            let found: Option<Vec<Process>> = text.lines().map(|line| Process::of(line.trim().parse().ok()?)).collect();
-            found.filter(|found| found.len() >= count)
-        };
-        await_that("the service began", || read().is_some());
-        read().unwrap()
-    }
-}
-
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn await_death(processes: &[Process]) {
-    await_that("all processes ended", || processes.iter().all(|process| !process.runs()));
-}
-
-fn started(driver: &mut dyn Driver, start: &Start) -> Instance {
-    driver.start(start, &mut |_| Ok(())).unwrap()
-}
 
 /// A service of four generations that nobody's hang-up or polite request reaches.
 const STUBBORN: &str = "trap '' TERM HUP INT
@@ -116,6 +52,24 @@ fn stop_ends_what_ignores_the_request_and_what_left_its_session() {
     assert!(processes.iter().all(|process| !process.runs()));
     let Life::Dead(how) = driver.life().unwrap() else { panic!("it lives") };
     assert!(how.contains("within its grace"), "{how}");
+}
+
+#[test]
+fn a_service_that_forks_without_end_is_killed_whole() {
+    let site = Site::new();
+    let script = "echo $$ >>pids; while :; do setsid sh -c 'setsid sleep 1000 & setsid sleep 1000 &' & done";
+    let mut driver = site.driver(script);
+    started(&mut *driver, &site.start(None));
+    let main = site.processes(1)[0];
+    // Some hundred of them, all in sessions of their own and children of the guard by now.
+    thread::sleep(Duration::from_millis(500));
+    driver.kill().unwrap();
+    assert!(!main.runs());
+    let sleeping = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        directory == fs::canonicalize(site.directory.path()).unwrap()
+    });
+    assert_eq!(sleeping.count(), 0);
 }
 
 #[test]

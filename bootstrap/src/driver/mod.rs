@@ -2,12 +2,15 @@
 //!
 //! The agent knows the service only through [`Driver`]. Whatever a driver starts is bound to a guard, a process of its own
 //! that knows until when the service may live and kills it then, also when the agent is stopped, killed or hung.
-//! Documented in `docs/agent.md`, "Drivers". Layer: the edge; decides nothing about who leads.
+//! Documented in `docs/drivers.md`. Layer: the edge; decides nothing about who leads.
 
+mod compose;
+mod external;
 pub mod guard;
 mod process;
 pub mod procfs;
 mod sweep;
+mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -124,6 +127,14 @@ impl<'a> Setup<'a> {
 pub fn open(setup: &Setup<'_>) -> Result<Box<dyn Driver>, DriverError> {
     match setup.service.driver.as_str() {
         "process" => Ok(Box::new(process::ProcessDriver::new(setup)?)),
+        "systemd" => {
+            let kind = external::Kind::Systemd(systemd::SystemdDriver::new(setup)?);
+            Ok(Box::new(external::ExternalDriver::new(setup, kind)))
+        }
+        "compose" => {
+            let kind = external::Kind::Compose(compose::ComposeDriver::new(setup)?);
+            Ok(Box::new(external::ExternalDriver::new(setup, kind)))
+        }
         other => Err(DriverError::Start { why: format!("the driver {other} is not known here") }),
     }
 }
@@ -141,6 +152,22 @@ fn role_arguments(service: &Service, role: ServiceRole) -> Result<&[String], Dri
         None => Err(DriverError::Start { why: "the pins do not say how it is started as a follower".into() }),
     }
 }
+
+/// The arguments of a role as one variable, for drivers that add no arguments themselves.
+fn role_variable(service: &Service, role: ServiceRole) -> Result<Option<(String, String)>, DriverError> {
+    let arguments = role_arguments(service, role)?;
+    let is_plain = |text: &String| !text.contains(|one: char| one.is_whitespace() || "\"'\\$`".contains(one));
+    if let Some(odd) = arguments.iter().find(|text| !is_plain(text)) {
+        let why = format!(
+            "the argument {odd:?} of its role has white space, quotes, $ or \\, which {ARGUMENTS} cannot pass on"
+        );
+        return Err(DriverError::Start { why });
+    }
+    Ok((!arguments.is_empty()).then(|| (ARGUMENTS.to_owned(), arguments.join(" "))))
+}
+
+/// The variable with the arguments of the role, for units and compose files.
+const ARGUMENTS: &str = "SNAPKIT_ARGS";
 
 /// Starts and stops one service. Calls block and are bounded in time.
 pub trait Driver: Send {

@@ -2,16 +2,18 @@
 //!
 //! The agent may be stopped, swapped out, hung or killed; the guard needs nothing of it to keep the promise that the
 //! service is dead by a given moment. It reads orders, line by line, from a pipe that only the agent holds, and ends only
-//! when everything of the service is dead. Documented in `docs/agent.md`, "Drivers". Layer: the edge.
+//! when everything of the service is dead. Documented in `docs/drivers.md`. Layer: the edge.
 //!
 //! [`Guarded`] is the agent's side of it.
 
 mod alarm;
 mod enter;
+mod external;
 mod handle;
 mod process;
 
 pub use enter::enter;
+pub(super) use external::{External, Target};
 pub(super) use handle::{Ended, Guarded};
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -63,6 +65,8 @@ pub(super) struct Charge {
 pub(super) enum What {
     /// A program, as a child of the guard.
     Program(Program),
+    /// Something that another manager runs.
+    External(External),
 }
 
 /// A program that is run as the service.
@@ -96,6 +100,7 @@ enum Event {
     /// The alarm rang.
     Alarm,
     Process(process::Event),
+    External(external::Event),
 }
 
 /// Runs a guard to its end: everything that it started is dead.
@@ -131,6 +136,7 @@ pub fn run(orders: impl Read + Send + 'static, mut answers: impl Write) -> io::R
     };
     match &charge.what {
         What::Program(program) => process::guard(program, charge.until, &sender, &events, &mut said),
+        What::External(external) => external::guard(external, charge.until, &sender, &events, &mut said),
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ impl Guard {
                 self.main = None;
                 self.ended = Some(in_words(status));
             }
-            Heard::Process(Event::Reaped(..)) | Heard::Alarm => {}
+            Heard::Process(Event::Reaped(..)) | Heard::External(_) | Heard::Alarm => {}
         }
     }
 
