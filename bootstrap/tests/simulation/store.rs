@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bootstrap::lease::machine::{Answer, Request};
 use manifests::digest::Digest;
-use manifests::document::lease::{Entry, VerifiedEntry};
+use manifests::document::lease::{Entry, Kind, VerifiedEntry};
 use manifests::document::record::Void;
 use manifests::lease::Slot;
 use manifests::refusal::{Class, Refusal};
@@ -69,11 +69,11 @@ impl LogStore {
         self.slots.insert(next, Cell { entry: None, born: now });
     }
 
-    /// The newest file is empty after a power failure.
-    pub(crate) fn tear(&mut self) {
-        if let Some(mut newest) = self.slots.last_entry() {
-            newest.get_mut().entry = None;
-        }
+    /// The newest file is empty after a power failure. Whether it was a claim: then its term may be claimed again, and the
+    /// first fence decides.
+    pub(crate) fn tear(&mut self) -> bool {
+        let torn = self.slots.last_entry().and_then(|mut newest| newest.get_mut().entry.take());
+        torn.is_some_and(|torn| torn.entry.kind == Kind::Claim)
     }
 
     /// Somebody deletes the whole log.

@@ -115,6 +115,7 @@ struct World {
     /// Pairs that began to lead beside each other because the entry of one was deleted before the other could see it.
     beside: Vec<(usize, usize)>,
     highest_term: u64,
+    torn_claim: bool,
     history: History,
     trace: bool,
 }
@@ -183,6 +184,7 @@ impl World {
             emptied: None,
             beside: Vec::new(),
             highest_term: 0,
+            torn_claim: false,
             history: History::default(),
             trace: std::env::var_os("SNAPKIT_SIM_TRACE").is_some(),
         };
@@ -265,7 +267,7 @@ impl World {
             }
             What::Tear if !self.healed => {
                 self.history.voids += 1;
-                self.log.tear();
+                self.torn_claim |= self.log.tear();
             }
             What::Empty if !self.healed => {
                 self.history.emptied += 1;
@@ -397,7 +399,8 @@ impl World {
             Action::Ask { id, request } => self.send(node, id, request),
             Action::Claimed { claim, until } => {
                 self.history.claims += 1;
-                if claim.term <= self.highest_term && self.emptied.is_none() {
+                let falls = claim.term < self.highest_term + u64::from(!self.torn_claim);
+                if falls && self.emptied.is_none() {
                     return Err(format!("the term fell from {} to {}", self.highest_term, claim.term));
                 }
                 self.highest_term = self.highest_term.max(claim.term);
