@@ -9,8 +9,8 @@ use manifests::document::record::Void;
 use manifests::lease::Slot;
 use manifests::refusal::{Class, Refusal};
 
-/// What keeps the newest slots from being collected.
-const KEPT: u64 = 3;
+/// The newest slots are never collected: more than can be void in a history, as 1000 is more than the 64 that may be.
+const KEPT: u64 = 8;
 
 struct Cell {
     /// `None` for what nobody signed.

@@ -261,6 +261,8 @@ impl World {
                     self.push(at + after, node, What::ChainAnswer);
                 }
             }
+            // An emptied log whose first new entries are void, too, has no beginning: its group needs a new name.
+            What::Litter | What::Tear if self.emptied.is_some() => {}
             What::Litter if !self.healed => {
                 self.history.voids += 1;
                 self.log.litter(at);
