@@ -107,7 +107,8 @@ impl Log {
     /// What the store says.
     pub fn slots(&self) -> Result<Vec<u64>, StoreError> {
         let mut slots = Vec::new();
-        self.store.list(&lease::prefix(&self.group), None, &mut |key, _| slots.extend(lease::slot_of(&self.group, key)))?;
+        self.store
+            .list(&lease::prefix(&self.group), None, &mut |key, _| slots.extend(lease::slot_of(&self.group, key)))?;
         slots.sort_unstable();
         Ok(slots)
     }

@@ -264,7 +264,8 @@ impl Loop {
 
     fn ask(&mut self, id: u64, request: Request) {
         let creates = matches!(request, Request::Create { .. });
-        let renews = matches!(&request, Request::Create { entry } if entry.reason.is_none() && self.machine.held().is_some());
+        let renews =
+            matches!(&request, Request::Create { entry } if entry.reason.is_none() && self.machine.held().is_some());
         self.asked = Some(Asked { id, creates, renews, sent: BootTime::now() });
         if self.hanging.len() >= HANGING_MOST {
             let why = format!("{HANGING_MOST} requests to {} hang", self.log.url());

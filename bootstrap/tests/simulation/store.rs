@@ -81,6 +81,13 @@ impl LogStore {
         self.slots.clear();
     }
 
+    /// Whether the slot before this claim holds another entry than the one that the claim follows: somebody deleted that
+    /// one, and the number was used again.
+    pub(crate) fn is_replaced_before(&self, claim: &Entry) -> bool {
+        let before = self.slots.get(&(claim.seq - 1)).and_then(|cell| cell.entry.as_ref());
+        before.is_some_and(|before| claim.void.is_empty() && Some(before.digest) != claim.previous)
+    }
+
     /// Rule 9. Returns how many were collected.
     pub(crate) fn collect(&mut self, now: u64, age: u64) -> u64 {
         let highest = self.highest().unwrap_or(0);
