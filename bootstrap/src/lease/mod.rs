@@ -4,7 +4,11 @@
 //! [`crate::clock`]; wall clocks are never compared. The rules and why they hold: `docs/leadership.md`; bytes:
 //! `docs/format/lease.md`. Layer: `machine` decides and is pure, `log` asks the store, `runner` joins the two.
 
+pub mod capability;
+pub mod collect;
+pub mod log;
 pub mod machine;
+pub mod runner;
 pub mod timing;
 
 use jiff::Timestamp;

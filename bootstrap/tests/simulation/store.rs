@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bootstrap::lease::machine::{Answer, Request};
 use manifests::digest::Digest;
-use manifests::document::lease::{Entry, VerifiedEntry};
+use manifests::document::lease::{Entry, Kind, VerifiedEntry};
 use manifests::document::record::Void;
 use manifests::lease::Slot;
 use manifests::refusal::{Class, Refusal};
 
-/// What keeps the newest slots from being collected.
-const KEPT: u64 = 3;
+/// The newest slots are never collected: more than can be void in a history, as 1000 is more than the 64 that may be.
+const KEPT: u64 = 8;
 
 struct Cell {
     /// `None` for what nobody signed.
@@ -69,16 +69,23 @@ impl LogStore {
         self.slots.insert(next, Cell { entry: None, born: now });
     }
 
-    /// The newest file is empty after a power failure.
-    pub(crate) fn tear(&mut self) {
-        if let Some(mut newest) = self.slots.last_entry() {
-            newest.get_mut().entry = None;
-        }
+    /// The newest file is empty after a power failure. Whether it was a claim: then its term may be claimed again, and the
+    /// first fence decides.
+    pub(crate) fn tear(&mut self) -> bool {
+        let torn = self.slots.last_entry().and_then(|mut newest| newest.get_mut().entry.take());
+        torn.is_some_and(|torn| torn.entry.kind == Kind::Claim)
     }
 
     /// Somebody deletes the whole log.
     pub(crate) fn empty(&mut self) {
         self.slots.clear();
+    }
+
+    /// Whether the slot before this claim holds another entry than the one that the claim follows: somebody deleted that
+    /// one, and the number was used again.
+    pub(crate) fn is_replaced_before(&self, claim: &Entry) -> bool {
+        let before = self.slots.get(&(claim.seq - 1)).and_then(|cell| cell.entry.as_ref());
+        before.is_some_and(|before| claim.void.is_empty() && Some(before.digest) != claim.previous)
     }
 
     /// Rule 9. Returns how many were collected.
