@@ -9,6 +9,7 @@ use std::fmt::{Display, Write};
 use crate::agent::view::Mode;
 
 use super::state::State;
+use super::story::word;
 
 /// The type of the answer.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -125,10 +126,6 @@ pub(super) fn text(state: &State) -> String {
         }
     }
     page.text
-}
-
-fn word(mode: Mode) -> String {
-    serde_json::to_value(mode).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn seconds(ms: u64) -> f64 {
