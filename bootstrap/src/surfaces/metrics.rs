@@ -185,3 +185,47 @@ impl Metric<'_> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::surfaces::board::Reading;
+    use crate::surfaces::examples;
+    use crate::surfaces::state::Limits;
+
+    fn page(name: &str) -> String {
+        let reading = Reading { view: examples::named(name), ticked_ago: Duration::from_millis(300) };
+        text(&State::of(reading, &Limits::default(), "/srv/orders", examples::now()))
+    }
+
+    #[test]
+    fn a_leader_shows_all_series() {
+        insta::assert_snapshot!(page("leader"));
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_series() {
+        let page = page("starting");
+        for name in ["snapkit_chain_lag_snapshots ", "snapkit_lease_remaining_seconds ", "snapkit_ingress_agrees "] {
+            assert!(!page.contains(name), "{name}");
+        }
+        assert!(page.contains("snapkit_mode{mode=\"starting\"} 1\n"));
+    }
+
+    #[test]
+    fn every_page_is_well_formed() {
+        for (name, _) in examples::all() {
+            let page = page(&name);
+            let mut series: Vec<&str> = Vec::new();
+            for line in page.lines().filter(|line| !line.starts_with('#')) {
+                let (key, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{name}: {line}");
+                assert!(!series.contains(&key), "{name}: {key} twice");
+                series.push(key);
+            }
+        }
+        assert!(page("hostile").contains(r#"snapkit_problem{name="x\"y\\z\n"} 1"#));
+    }
+}

@@ -44,7 +44,7 @@ pub(super) fn html(state: &State) -> String {
         sign(story.tone),
         text(&story.why)
     );
-    page.push_str("<section data-part=problems>");
+    let _ = write!(page, "<section class={tone} data-part=problems>");
     for problem in &story.problems {
         let _ = writeln!(
             page,
@@ -136,7 +136,8 @@ fn write_fact(page: &mut String, fact: &Fact, state: &State) {
 
 /// Where the holder's own page is, if it is another node and says a web address.
 fn api(state: &State) -> Option<String> {
-    let holder = state.view.holder.as_ref().filter(|holder| !holder.released && holder.instance != state.view.instance)?;
+    let holder =
+        state.view.holder.as_ref().filter(|holder| !holder.released && holder.instance != state.view.instance)?;
     let url = url::Url::parse(holder.api.as_deref()?).ok()?;
     matches!(url.scheme(), "http" | "https").then(|| url.to_string())
 }
@@ -166,7 +167,9 @@ fn write_commands(page: &mut String, state: &State) {
             commands.push(("pause", "Take nothing over until resumed, as for maintenance of another node.", true));
         }
         Mode::Paused => commands.push(("resume", "Go on as before the pause.", true)),
-        Mode::Degraded | Mode::Refused => commands.push(("resume", "Try again, after what is wrong was repaired.", true)),
+        Mode::Degraded | Mode::Refused => {
+            commands.push(("resume", "Try again, after what is wrong was repaired.", true))
+        }
         Mode::Starting | Mode::Promoting | Mode::Demoting => {}
     }
     if state.view.degraded.is_some() {
@@ -321,4 +324,50 @@ fn text(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::surfaces::board::Reading;
+    use crate::surfaces::examples;
+    use crate::surfaces::state::Limits;
+
+    fn page(name: &str) -> String {
+        let reading = Reading { view: examples::named(name), ticked_ago: Duration::from_millis(300) };
+        html(&State::of(reading, &Limits::default(), "/srv/it's here", examples::now()))
+    }
+
+    #[test]
+    fn nothing_that_others_say_becomes_markup() {
+        let page = page("hostile");
+        for bad in ["<script>alert", "<img", "<svg onload", "javascript:", "\u{202e}"] {
+            assert!(!page.contains(bad), "{bad}");
+        }
+        assert!(page.contains("&lt;script&gt;alert(1)"));
+    }
+
+    #[test]
+    fn every_page_says_its_headline_and_each_problem() {
+        for (name, view) in examples::all() {
+            let page = page(&name);
+            assert_eq!(page.matches("<h1>").count(), 1, "{name}");
+            for problem in &view.problems {
+                assert!(page.contains(&text(&problem.what)) && page.contains(&text(&problem.next)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leader_page_is_as_it_was_looked_at() {
+        insta::assert_snapshot!(page("leader"));
+    }
+
+    #[test]
+    fn commands_can_be_pasted_into_a_shell() {
+        assert!(page("follower").contains(r"bootstrap pause '/srv/it'\''s here' --reason 'WHY'"));
+        assert_eq!(quoted("/srv/orders"), "/srv/orders");
+    }
 }

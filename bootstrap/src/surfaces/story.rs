@@ -119,7 +119,8 @@ fn headline(state: &State) -> (Tone, String) {
         return (Tone::Bad, "More than one node answers as leader".to_owned());
     }
     match view.mode {
-        Mode::Degraded => (Tone::Bad, format!("{node} needs you: it is half switched, or cannot prove its service dead")),
+        Mode::Degraded if view.degraded.is_some() => (Tone::Bad, format!("{node} needs you: it is half switched")),
+        Mode::Degraded => (Tone::Bad, format!("{node} needs you: its service may still be alive")),
         Mode::Refused => (Tone::Bad, format!("{node} needs you: it refuses to go on")),
         Mode::Leader if state.leader.ok => (Tone::Good, format!("{node} leads")),
         Mode::Leader if state.holds => (Tone::Bad, format!("{node} leads, and its service does not serve")),
@@ -200,7 +201,9 @@ fn this_node(state: &State) -> Fact {
                 Some(true) => format!(", {yes}"),
                 Some(false) => format!(", {no}"),
             };
-            bad = service.healthy == Some(false) || service.ready == Some(false);
+            // While it is started or stopped, a service need not answer.
+            let steady = matches!(view.mode, Mode::Leader | Mode::Draining | Mode::Follower | Mode::Paused);
+            bad = steady && (service.healthy == Some(false) || service.ready == Some(false));
             let healthy = says(service.healthy, "healthy", "NOT HEALTHY");
             let ready = says(service.ready, "ready", "NOT READY");
             format!("service: runs as {role}{healthy}{ready}")
@@ -223,6 +226,9 @@ fn this_node(state: &State) -> Fact {
 fn behind(state: &State) -> Fact {
     let chain = &state.view.chain;
     let (value, tone) = match (&chain.applied, chain.lag) {
+        _ if state.holds && state.view.service.running_as.as_deref() == Some("leader") => {
+            ("not: it leads".to_owned(), Tone::Good)
+        }
         (None, _) => ("nothing restored yet".to_owned(), Tone::Warn),
         (_, None) => ("not known".to_owned(), Tone::Warn),
         (_, Some(0)) => ("up to date".to_owned(), Tone::Good),
@@ -231,7 +237,7 @@ fn behind(state: &State) -> Fact {
     };
     let mut notes = Vec::new();
     if let Some(applied) = &chain.applied {
-        notes.push(format!("here: {applied}{}", slot(chain.applied_seq)));
+        notes.push(format!("restored here: {applied}{}", slot(chain.applied_seq)));
     }
     if let Some(failure) = &chain.failure {
         notes.push(format!("the chain cannot be read: {failure}"));
@@ -303,8 +309,8 @@ pub(super) fn word(mode: Mode) -> String {
 pub(super) fn lasting(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        7_200..172_800 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+        120..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3_600..172_800 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} days {} h", seconds / 86_400, seconds / 3600 % 24),
     }
 }
@@ -324,4 +330,69 @@ pub(super) fn clock(time: Timestamp, now: Timestamp) -> String {
     let day = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
     let format = if day(time) == day(now) { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M:%S UTC" };
     time.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::surfaces::board::Reading;
+    use crate::surfaces::examples;
+    use crate::surfaces::state::Limits;
+
+    fn state(view: View, ticked_ago: Duration) -> State {
+        State::of(Reading { view, ticked_ago }, &Limits::default(), "/srv/orders", examples::now())
+    }
+
+    fn told(story: &Story) -> String {
+        let mut text = format!("{}: {}\n  {}\n", story.tone.word(), story.headline, story.why);
+        for problem in &story.problems {
+            writeln!(text, "! {}: {}\n  -> {}", problem.name, problem.what, problem.next).unwrap();
+        }
+        for fact in &story.facts {
+            writeln!(text, "{} = {} [{}]\n  {}", fact.label, fact.value, fact.tone.word(), fact.notes.join("\n  "))
+                .unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn each_mode_has_its_story() {
+        let stories: Vec<String> = (examples::all().into_iter())
+            .map(|(name, view)| format!("== {name}\n{}", told(&Story::of(&state(view, Duration::from_millis(300))))))
+            .collect();
+        insta::assert_snapshot!(stories.join("\n"));
+    }
+
+    #[test]
+    fn a_hanging_loop_is_the_first_thing_said() {
+        let story = Story::of(&state(examples::leader(), Duration::from_secs(34)));
+        assert_eq!((story.tone, story.headline.as_str()), (Tone::Bad, "The agent on node-a hangs"));
+        assert_eq!(story.problems[0].name, "stalled");
+    }
+
+    #[test]
+    fn only_what_needs_nobody_is_green() {
+        let green = ["follower", "leader", "leader_static", "cold_standby", "no_group"];
+        for (name, view) in examples::all() {
+            let story = Story::of(&state(view, Duration::ZERO));
+            assert_eq!(story.tone == Tone::Good, green.contains(&name.as_str()), "{name}: {story:#?}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_said_as_people_say_them() {
+        for (seconds, said) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (312, "5 min 12 s"),
+            (7_087, "1 h 58 min"),
+            (16_202, "4 h 30 min"),
+            (259_200, "3 days 0 h"),
+        ] {
+            assert_eq!(lasting(seconds), said);
+        }
+    }
 }
