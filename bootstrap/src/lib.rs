@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod driver;
 pub mod install;
+pub mod leading;
 pub mod lease;
 pub mod origin;
 pub mod probe;

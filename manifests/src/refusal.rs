@@ -24,6 +24,8 @@ pub mod exit {
     pub const COULD_NOT_RUN: u8 = 5;
     /// Skipped: this node does not lead.
     pub const NOT_LEADER: u8 = 7;
+    /// The lease was lost while a command ran that needs it; the command was killed.
+    pub const LEASE_LOST: u8 = 8;
     /// Done, but files changed while they were read.
     pub const TORN: u8 = 10;
     /// Done, but something could not be read or restored.
@@ -59,6 +61,7 @@ pub mod exit {
         ),
         (COULD_NOT_RUN, "could not run, or verified nothing"),
         (NOT_LEADER, "skipped: this node does not lead"),
+        (LEASE_LOST, "the lease was lost while the command ran, and it was killed"),
         (TORN, "done, but files changed while they were read"),
         (INCOMPLETE, "done, but something could not be read or restored"),
         (CACHE_MISMATCH, "done, but the scan cache did not agree with the files"),

@@ -14,13 +14,19 @@ pub struct Page {
 
 /// Opens a page from a file; `fragment` is what comes behind the `#`.
 pub fn open(page: &Path, fragment: &str) -> Page {
+    visit(&format!("file://{}#{fragment}", page.display()), &[])
+}
+
+/// Opens what an address shows; `more` are further arguments of the browser.
+pub fn visit(address: &str, more: &[&str]) -> Page {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--v=0", "--timeout=30000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("file://{}#{fragment}", page.display()))
+        .args(more)
+        .arg(address)
         .env("HOME", profile.path())
         .output()
         .expect("chromium is installed");

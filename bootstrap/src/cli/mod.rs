@@ -10,6 +10,8 @@ mod completions;
 mod guard;
 mod install;
 mod man;
+mod requests;
+mod run_if_leader;
 mod status;
 mod undo;
 
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use snapkit::cancel::Cancel;
 use snapkit::node::{Check, NodeDir};
 use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::{self, output};
@@ -74,6 +77,9 @@ enum Command {
     Undo(undo::UndoArgs),
     Ack(ack::AckArgs),
     Install(install::InstallArgs),
+    RunIfLeader(run_if_leader::RunIfLeaderArgs),
+    #[command(flatten)]
+    Request(requests::RequestCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -91,11 +97,16 @@ pub(crate) fn main() -> ExitCode {
     if let Some(Command::Guard(args)) = &cli.command {
         return guard::run(args);
     }
+    if let Some(Command::RunIfLeader(args)) = &cli.command
+        && let Some(exit) = args.enter()
+    {
+        return exit;
+    }
     // Most commands take no time and have no place to stop at: a signal comes when they have ended, or ends them the second
     // time.
     terminal::run(Output::new(cli.global.json, cli.global.quiet), |out, cancel| match cli.asked()? {
         None => bring_up::run(&cli.bring_up, cli.global.quiet, out, &cancel),
-        Some(command) => command.run(out),
+        Some(command) => command.run(out, &cancel),
     })
 }
 
@@ -116,12 +127,14 @@ impl Cli {
 }
 
 impl Command {
-    fn run(&self, out: &mut Output) -> Result<Exit, CliError> {
+    fn run(&self, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
         match self {
             Command::Status(args) => status::run(args, out),
             Command::Check(args) => check::run(args, out),
             Command::Undo(args) => undo::run(args, out),
             Command::Ack(args) => ack::run(args, out),
+            Command::RunIfLeader(args) => run_if_leader::run(args, cancel),
+            Command::Request(command) => requests::run(command, out),
             Command::Install(args) => install::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),

@@ -1,7 +1,12 @@
-//! `bootstrap status`: the generations of a node, and its marks.
+//! `bootstrap status`: what the agent of a node says, the generations on disk, and their marks.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use bootstrap::agent::view::Mode;
+use bootstrap::client::{Client, ClientError};
+use bootstrap::surfaces::state::State;
+use bootstrap::surfaces::story::{Story, Tone};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,12 +16,14 @@ use snapkit::terminal::output::{Bytes, Output, Report, write_table};
 
 use super::{NodeArgs, Requirement};
 
+/// How long the agent may take to answer.
+const AGENT_WITHIN: Duration = Duration::from_secs(5);
 /// Events that the text form shows.
 const SHOWN_EVENTS: usize = 5;
 
-/// Show the generations of a node, which one is active, and what is wrong with it
+/// Show who leads, what the agent of a node does, its generations, and what is wrong with it
 ///
-/// Nothing is changed. Exit code 4 if the node is degraded.
+/// Nothing is changed. A node without a running agent shows what is on disk. Exit code 4 if the node is degraded.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
@@ -26,6 +33,8 @@ pub(super) struct StatusArgs {
 #[derive(Debug, Serialize)]
 struct Shown {
     node: String,
+    agent: Option<State>,
+    agent_problem: Option<String>,
     active: Option<String>,
     previous: Option<String>,
     switched: Option<Timestamp>,
@@ -71,8 +80,16 @@ struct Generation {
 pub(super) fn run(args: &StatusArgs, out: &mut Output) -> Result<Exit, CliError> {
     let node = args.node.open()?;
     let status = node::status(&node)?;
-    let exit = if status.degraded.is_some() { Exit::DEGRADED } else { Exit::DONE };
-    out.report(&Shown::of(node.path().display().to_string(), &status))?;
+    let mut shown = Shown::of(node.path().display().to_string(), &status);
+    match Client::of_node(&args.node.node).within(AGENT_WITHIN).state() {
+        Ok(state) => shown.agent = Some(state),
+        // Nodes without an agent are as good as others; one that is there and silent is not.
+        Err(ClientError::NoAgent { .. }) => {}
+        Err(error) => shown.agent_problem = Some(error.to_string()),
+    }
+    let agent_degraded = shown.agent.as_ref().is_some_and(|state| state.view.mode == Mode::Degraded);
+    let exit = if status.degraded.is_some() || agent_degraded { Exit::DEGRADED } else { Exit::DONE };
+    out.report(&shown)?;
     Ok(exit)
 }
 
@@ -93,6 +110,8 @@ impl Shown {
         });
         Self {
             node,
+            agent: None,
+            agent_problem: None,
             active: text(&status.active),
             previous: text(&status.state.previous),
             switched: status.state.switched,
@@ -133,6 +152,11 @@ impl Report for Shown {
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", self.node)?;
+        match (&self.agent, &self.agent_problem) {
+            (Some(state), _) => write_story(state, out)?,
+            (None, Some(problem)) => writeln!(out, "AGENT: {problem}")?,
+            (None, None) => writeln!(out, "no agent runs for this node")?,
+        }
         if let Some(mark) = &self.degraded {
             writeln!(out, "DEGRADED since {}: it refuses to be switched until `bootstrap ack`", mark.since)?;
             writeln!(out, "  the switch to {} does not hold: {}", mark.to, mark.failure)?;
@@ -177,4 +201,21 @@ impl Report for Shown {
         }
         Ok(())
     }
+}
+
+/// What the page of the agent says, in the same words.
+fn write_story(state: &State, out: &mut dyn Write) -> io::Result<()> {
+    let story = Story::of(state);
+    let tone = if story.tone == Tone::Good { String::new() } else { format!("{}: ", story.tone.word().to_uppercase()) };
+    writeln!(out, "{tone}{}", story.headline)?;
+    writeln!(out, "  {}", story.why)?;
+    for problem in &story.problems {
+        writeln!(out, "PROBLEM {}: {}", problem.name, problem.what)?;
+        writeln!(out, "  do this: {}", problem.next)?;
+    }
+    for fact in &story.facts {
+        writeln!(out, "{}: {}", fact.label.to_lowercase(), fact.value)?;
+        fact.notes.iter().try_for_each(|note| writeln!(out, "  {note}"))?;
+    }
+    Ok(())
 }

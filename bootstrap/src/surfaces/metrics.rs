@@ -9,6 +9,7 @@ use std::fmt::{Display, Write};
 use crate::agent::view::Mode;
 
 use super::state::State;
+use super::story::word;
 
 /// The type of the answer.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -127,10 +128,6 @@ pub(super) fn text(state: &State) -> String {
     page.text
 }
 
-fn word(mode: Mode) -> String {
-    serde_json::to_value(mode).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
@@ -186,5 +183,49 @@ impl Metric<'_> {
         let end = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(text, "{end} {value}");
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::surfaces::board::Reading;
+    use crate::surfaces::examples;
+    use crate::surfaces::state::Limits;
+
+    fn page(name: &str) -> String {
+        let reading = Reading { view: examples::named(name), ticked_ago: Duration::from_millis(300) };
+        text(&State::of(reading, &Limits::default(), "/srv/orders", examples::now()))
+    }
+
+    #[test]
+    fn a_leader_shows_all_series() {
+        insta::assert_snapshot!(page("leader"));
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_series() {
+        let page = page("starting");
+        for name in ["snapkit_chain_lag_snapshots ", "snapkit_lease_remaining_seconds ", "snapkit_ingress_agrees "] {
+            assert!(!page.contains(name), "{name}");
+        }
+        assert!(page.contains("snapkit_mode{mode=\"starting\"} 1\n"));
+    }
+
+    #[test]
+    fn every_page_is_well_formed() {
+        for (name, _) in examples::all() {
+            let page = page(&name);
+            let mut series: Vec<&str> = Vec::new();
+            for line in page.lines().filter(|line| !line.starts_with('#')) {
+                let (key, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{name}: {line}");
+                assert!(!series.contains(&key), "{name}: {key} twice");
+                series.push(key);
+            }
+        }
+        assert!(page("hostile").contains(r#"snapkit_problem{name="x\"y\\z\n"} 1"#));
     }
 }

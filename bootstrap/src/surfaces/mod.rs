@@ -14,6 +14,7 @@ mod metrics;
 mod page;
 mod routes;
 pub mod state;
+pub mod story;
 mod tls;
 
 use std::fs;

@@ -51,7 +51,9 @@ type App = Shared<Arc<Served>>;
 pub(super) fn routes(config: Config, board: Arc<Board>, requests: Requests) -> Router {
     let served = Arc::new(Served { config, board, requests, admission: Admission::new() });
     Router::new()
-        .route("/", get(async |app: App| Html(page::html(&app.state()))))
+        .route("/", get(page))
+        .route("/page.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)))
+        .route("/page.js", get(async || ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], page::SCRIPT)))
         .route("/healthz", get(async |app: App| text(&app.state().health)))
         .route("/readyz", get(async |app: App| text(&app.state().ready)))
         .route("/rolez", get(async |app: App| (StatusCode::OK, app.state().role + "\n")))
@@ -88,6 +90,10 @@ fn text(answer: &Answer) -> Response {
 
 fn problem(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({ "schema": "bootstrap.problem/1", "why": why }))).into_response()
+}
+
+async fn page(app: App) -> impl IntoResponse {
+    ([(header::CONTENT_SECURITY_POLICY, page::POLICY)], Html(page::html(&app.state())))
 }
 
 #[derive(Deserialize)]

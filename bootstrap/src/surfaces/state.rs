@@ -220,7 +220,7 @@ fn close_behind(view: &View, limits: &Limits, max_lag: u64, now: Timestamp) -> R
     match (chain.applied_seq, chain.lag) {
         (None, _) => Err("no snapshot is restored here yet".to_owned()),
         (_, None) => Err("how far it is behind is not known".to_owned()),
-        (_, Some(lag)) if lag > max_lag => Err(format!("{lag} snapshots behind, and {max_lag} are allowed")),
+        (_, Some(lag)) if lag > max_lag => Err(format!("{lag} snapshots behind, and at most {max_lag} may be")),
         (_, Some(lag)) => Ok(lag),
     }
 }
@@ -341,11 +341,10 @@ mod tests {
 
     #[test]
     fn the_gate_wants_enough_time_left() {
-        let state = state("leader");
-        assert_eq!(state.gate(51_900), Gate::Open { remaining_ms: Some(51_900) });
-        assert!(matches!(state.gate(51_901), Gate::Shut(why) if why.contains("51901 ms are asked for")));
-        let unlimited = super::tests::state("leader_static");
-        assert_eq!(unlimited.gate(u64::MAX), Gate::Open { remaining_ms: None });
+        let leader = state("leader");
+        assert_eq!(leader.gate(51_900), Gate::Open { remaining_ms: Some(51_900) });
+        assert!(matches!(leader.gate(51_901), Gate::Shut(why) if why.contains("51901 ms are asked for")));
+        assert_eq!(state("leader_static").gate(u64::MAX), Gate::Open { remaining_ms: None });
     }
 
     #[test]
