@@ -41,7 +41,7 @@ impl<'a> Chain<'a> {
         for _ in 0..ATTEMPTS {
             let newest = self.head()?;
             if newest.head.term >= claimed.term {
-                return self.own_fence(&newest, claimed.term, &fence).map(FenceDone::Already);
+                return self.own_fence(&newest, claimed.term, &fence).map(|record| FenceDone::Already(Box::new(record)));
             }
             let voids = match self.newest_beyond(&newest.head)? {
                 Beyond { newest: Some(_), .. } => continue,
@@ -130,5 +130,5 @@ pub enum FenceDone {
     /// It is in the chain now.
     Written(Box<Committed>),
     /// It was there before.
-    Already(Record),
+    Already(Box<Record>),
 }
