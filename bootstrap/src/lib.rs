@@ -11,6 +11,7 @@ pub mod bringup;
 pub mod client;
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod driver;
 pub mod install;
 pub mod leading;

@@ -4,6 +4,7 @@
 //! `snapkit::node`. Reports: `docs/json.md`.
 
 mod ack;
+mod agent;
 mod bring_up;
 mod check;
 mod completions;
@@ -72,6 +73,7 @@ impl NodeArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::AgentArgs),
     Status(status::StatusArgs),
     Check(check::CheckArgs),
     Undo(undo::UndoArgs),
@@ -129,6 +131,7 @@ impl Cli {
 impl Command {
     fn run(&self, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
         match self {
+            Command::Agent(args) => agent::run(args, out, cancel),
             Command::Status(args) => status::run(args, out),
             Command::Check(args) => check::run(args, out),
             Command::Undo(args) => undo::run(args, out),

@@ -82,6 +82,12 @@ pub enum NodeError {
         /// The paths.
         missing: Vec<String>,
     },
+    /// The generation is active, and what is active stays where it is.
+    #[error("the generation {name} is active")]
+    Active {
+        /// Its name.
+        name: GenerationName,
+    },
     /// There is no generation to go back to.
     #[error("{} has no generation before the active one", .node.display())]
     NothingToUndo {
@@ -175,6 +181,7 @@ impl NodeError {
             | Self::Busy { .. }
             | Self::Name(_)
             | Self::ForeignCurrent { .. }
+            | Self::Active { .. }
             | Self::Unknown { .. }
             | Self::Fixed { .. }
             | Self::Unmet { .. }

@@ -82,6 +82,20 @@ pub enum Activation {
     Already(Vec<Check>),
 }
 
+/// A generation that is there, whether active or not.
+pub struct Prepared {
+    /// The generation.
+    pub generation: GenerationName,
+    /// What it is.
+    pub is: Generation,
+    /// What was restored; `None` when it was there already, unchanged.
+    pub restored: Option<Made>,
+    /// What became of a switch that had been interrupted before.
+    pub recovered: Option<Recovered>,
+    /// Old generations that were removed.
+    pub removed: Removed,
+}
+
 /// Restores a snapshot as a generation of its own, unless one that still is what it was proved to be is there, and
 /// switches to it.
 ///
@@ -94,24 +108,7 @@ pub fn restore_into(
     progress: &Progress,
 ) -> Result<Outcome, NodeError> {
     let _restoring = node.lock(Work::Restore)?;
-    let (config, state, recovered) = {
-        // The lock on switches is not held while data is fetched: an undo must not wait for that.
-        let mut switcher = Switcher::begin(node)?;
-        if forget_unfinished(node, &mut switcher.state) {
-            node.save_state(&switcher.state)?;
-        }
-        let trees = trees_of(wanted.snapshot, &switcher.config)?;
-        switcher.check_fixed(&trees)?;
-        (switcher.config, switcher.state, switcher.recovered)
-    };
-    let manner = manner_of(wanted.options);
-    let (name, restored) = match unchanged(node, &state, wanted, &config, &manner, cancel, progress)? {
-        Some(name) => (name, None),
-        None => {
-            let (name, made) = restore_generation(node, wanted, &config, &state, &manner, cancel, progress)?;
-            (name, Some(made))
-        }
-    };
+    let (name, restored, recovered) = have(node, wanted, cancel, progress)?;
     let mut switcher = Switcher::begin(node)?;
     let activation = if switcher.active() == Some(&name) {
         let checks = switcher.check(&name)?;
@@ -123,8 +120,53 @@ pub fn restore_into(
         Activation::Switched(switcher.switch(&name, How::Restore)?)
     };
     let is = switcher.known(&name)?.clone();
-    let removed = switcher.remove_surplus();
+    let removed = switcher.remove_surplus(&name);
     Ok(Outcome { generation: name, is, restored, activation, recovered, removed })
+}
+
+/// Restores a snapshot as a generation of its own, as [`restore_into`] does, and leaves the active one active.
+///
+/// # Errors
+/// [`NodeError`]; nothing changes for whoever uses the node.
+pub fn prepare(
+    node: &NodeDir,
+    wanted: &Wanted<'_>,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<Prepared, NodeError> {
+    let _restoring = node.lock(Work::Restore)?;
+    let (generation, restored, recovered) = have(node, wanted, cancel, progress)?;
+    let mut switcher = Switcher::begin(node)?;
+    let is = switcher.known(&generation)?.clone();
+    let removed = switcher.remove_surplus(&generation);
+    Ok(Prepared { generation, is, restored, recovered, removed })
+}
+
+/// A generation of the snapshot, found or restored. The caller holds the lock on restores.
+fn have(
+    node: &NodeDir,
+    wanted: &Wanted<'_>,
+    cancel: &Cancel,
+    progress: &Progress,
+) -> Result<(GenerationName, Option<Made>, Option<Recovered>), NodeError> {
+    let (config, state, recovered) = {
+        // The lock on switches is not held while data is fetched: an undo must not wait for that.
+        let mut switcher = Switcher::begin(node)?;
+        if forget_unfinished(node, &mut switcher.state) {
+            node.save_state(&switcher.state)?;
+        }
+        let trees = trees_of(wanted.snapshot, &switcher.config)?;
+        switcher.check_fixed(&trees)?;
+        (switcher.config, switcher.state, switcher.recovered)
+    };
+    let manner = manner_of(wanted.options);
+    match unchanged(node, &state, wanted, &config, &manner, cancel, progress)? {
+        Some(name) => Ok((name, None, recovered)),
+        None => {
+            let (name, made) = restore_generation(node, wanted, &config, &state, &manner, cancel, progress)?;
+            Ok((name, Some(made), recovered))
+        }
+    }
 }
 
 /// The name that the generation of a snapshot would get, for a look before restoring.

@@ -15,9 +15,11 @@ use crate::restore::{STAGING_PREFIX, make_removable};
 
 /// The generations that are too many, oldest first.
 ///
-/// Never the active one, the one before, or what was found before the first switch: nobody else may have that.
-fn surplus(state: &State, keep: &Keep) -> Vec<GenerationName> {
-    let is_protected = |name: &GenerationName| [&state.active, &state.previous].contains(&&Some(name.clone()));
+/// Never the active one, the one before, the one that was just made, or what was found before the first switch: nobody
+/// else may have that.
+fn surplus(state: &State, keep: &Keep, made: Option<&GenerationName>) -> Vec<GenerationName> {
+    let is_protected =
+        |name: &GenerationName| made == Some(name) || [&state.active, &state.previous].contains(&&Some(name.clone()));
     let (mut count, mut bytes) = (0, 0);
     let mut restored: Vec<(Timestamp, u64, &GenerationName)> = Vec::new();
     for (name, generation) in state.generations.iter().filter(|(_, generation)| generation.record.is_some()) {
@@ -57,9 +59,9 @@ pub struct Removed {
 impl Switcher<'_> {
     /// Removes what is too many, and what an earlier removal or a restore of something else left. The caller holds the
     /// lock on restores.
-    pub fn remove_surplus(&mut self) -> Removed {
+    pub fn remove_surplus(&mut self, made: &GenerationName) -> Removed {
         let mut removed = Removed::default();
-        for name in surplus(&self.state, &self.config.keep) {
+        for name in surplus(&self.state, &self.config.keep, Some(made)) {
             match self.doom(&name) {
                 Ok(()) => removed.names.push(name),
                 Err(error) => removed.problems.push(format!("{name}: {error}")),
@@ -136,7 +138,7 @@ mod tests {
     }
 
     fn chosen(state: &State, generations: u64, bytes: Option<u64>) -> String {
-        let names = surplus(state, &Keep { generations, bytes });
+        let names = surplus(state, &Keep { generations, bytes }, None);
         names.iter().map(GenerationName::as_str).collect::<Vec<_>>().join(" ")
     }
 
@@ -159,6 +161,14 @@ mod tests {
     fn the_active_one_and_the_one_before_are_never_removed() {
         let five = state(&[1000; 5], 0, 1);
         assert_eq!(chosen(&five, 2, Some(1)), "g2 g3 g4");
+    }
+
+    #[test]
+    fn the_one_that_is_ready_is_never_removed() {
+        let five = state(&[1; 5], 0, 1);
+        let ready = "g2".parse().unwrap();
+        let names = surplus(&five, &Keep { generations: 2, bytes: None }, Some(&ready));
+        assert_eq!(names.iter().map(GenerationName::as_str).collect::<Vec<_>>(), ["g3", "g4"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! leaves a degraded mark that refuses every further switch until somebody acknowledges it.
 //! Files and the order of durable steps: `docs/node.md`. Layer: operations; joins restores with the file system.
 
+mod aside;
 mod config;
 mod dir;
 mod error;
@@ -18,10 +19,13 @@ mod status;
 mod switch;
 mod undo;
 
+pub use aside::set_aside;
 pub use config::{Keep, NodeConfig, Require};
 pub use dir::{GENERATIONS, Lock, NodeDir, Work};
 pub use error::NodeError;
-pub use into::{Activation, Chooser, Made, Outcome, ReceiptWriter, Wanted, restore_into, would_make};
+pub use into::{
+    Activation, Chooser, Made, Outcome, Prepared, ReceiptWriter, Wanted, prepare, restore_into, would_make,
+};
 pub use keep::Removed;
 pub use name::{GenerationName, NotAGenerationName};
 pub use require::Check;
