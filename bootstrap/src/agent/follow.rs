@@ -228,7 +228,7 @@ impl Follower {
         let key = key.map_err(|error| trouble("cannot read the key of this node", &error, false))?;
         let record = match chain.fence(claim, &key, &self.name).map_err(of_chain)? {
             FenceDone::Written(done) => done.newest.record,
-            FenceDone::Already(record) => record,
+            FenceDone::Already(record) => *record,
         };
         // The record before, not the newest one that was seen before: another fence may have come between.
         let voids = record.header.void.len() as u64;
