@@ -81,7 +81,7 @@ pub fn run(
     let cannot_run = |source| LeadingError::Run { program, source };
     let child = command.spawn().map_err(cannot_run)?;
     let watch = Watch { client, until: until(&held, asked), held, asked, group: Pid::from_child(&child), child };
-    Ok(watch.to_the_end(cancel))
+    Ok(watch.run(cancel))
 }
 
 struct Watch<'c> {
@@ -101,7 +101,7 @@ fn until(held: &Held, asked: BootTime) -> BootTime {
 }
 
 impl Watch<'_> {
-    fn to_the_end(mut self, cancel: &Cancel) -> Led {
+    fn run(mut self, cancel: &Cancel) -> Led {
         let mut told = false;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
