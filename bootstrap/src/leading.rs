@@ -12,7 +12,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal, test_kill_process_group,
+};
 use snapkit::cancel::Cancel;
 
 use crate::client::{Client, ClientError, Held, Lease};
@@ -79,7 +81,7 @@ pub fn run(
     let cannot_run = |source| LeadingError::Run { program, source };
     let child = command.spawn().map_err(cannot_run)?;
     let watch = Watch { client, until: until(&held, asked), held, asked, group: Pid::from_child(&child), child };
-    Ok(watch.to_the_end(cancel))
+    Ok(watch.run(cancel))
 }
 
 struct Watch<'c> {
@@ -99,7 +101,7 @@ fn until(held: &Held, asked: BootTime) -> BootTime {
 }
 
 impl Watch<'_> {
-    fn to_the_end(mut self, cancel: &Cancel) -> Led {
+    fn run(mut self, cancel: &Cancel) -> Led {
         let mut told = false;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -108,8 +110,8 @@ impl Watch<'_> {
             }
             if let Err(why) = self.still_leads() {
                 self.kill();
-                // Killed processes are gone when this returns, so nothing of the group goes on behind its back.
                 let _ = self.child.wait();
+                self.see_it_gone();
                 return Led::Lost(why);
             }
             if cancel.is_requested() && !told {
@@ -141,6 +143,15 @@ impl Watch<'_> {
             Ok(Lease::NotHeld(why)) => Err(why),
             // An agent that is being restarted, or is slow: the time of its last answer still holds.
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits until nothing of the group is left, for a while: what was killed may take a moment to end, and where nobody
+    /// asks for the status of processes without a parent, their names stay for ever.
+    fn see_it_gone(&self) {
+        let limit = BootTime::now() + ANSWER;
+        while test_kill_process_group(self.group).is_ok() && BootTime::now() < limit {
+            thread::sleep(LOOK_EVERY / 10);
         }
     }
 

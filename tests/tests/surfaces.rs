@@ -316,7 +316,7 @@ fn tls_is_spoken_where_a_certificate_is_given() {
 #[test]
 fn slow_clients_on_tcp_do_not_keep_the_operator_out() {
     let agent = Agent::showing(example("leader"));
-    let _idle: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(agent.tcp()).ok()).collect();
+    let _idle: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(agent.tcp()).ok()).collect();
     agent.machine.bootstrap(&["status", agent.node()]).expect(0);
 }
 
