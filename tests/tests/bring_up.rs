@@ -404,6 +404,82 @@ fn who_cannot_lead_is_told_all_that_is_missing() {
     assert_eq!(run.text().matches("  lacking  ").count(), 3, "{}", run.text());
 }
 
+/// H04: a leader is not brought up beside another one.
+#[test]
+fn h04_nobody_is_brought_up_to_lead_while_another_node_holds_the_lease() {
+    use manifests::document::lease::{ChainHead, Entry, Holder, Kind, PAYLOAD_TYPE};
+    let other = snapkit::keyfile::generate().unwrap();
+    let other_id = manifests::keys::Signer::public(&other).id();
+    let machine = Machine::new();
+    let issuer = Issuer::without_pins("");
+    let own = issuer.node_id();
+    issuer.next_root(|root| {
+        root.keys.push((&manifests::keys::Signer::public(&other)).into());
+        root.keys.sort_by_key(|key| key.id);
+        let role = root.roles.iter_mut().find(|role| role.name == "node").unwrap();
+        role.keys.push(other_id);
+        role.keys.sort();
+    });
+    let lease = |mode: &str| {
+        let mut members = [("a", own.clone()), ("b", other_id.to_string())];
+        members.sort();
+        let members = members.map(|(node, key)| format!("{{ node = \"{node}\", key = \"{key}\" }}")).join(", ");
+        format!(
+            "[pins.lease]\nmode = \"{mode}\"\nback_end = \"store\"\ngroup = \"app\"\nttl_seconds = 60\nmembers = [{members}]\n"
+        )
+    };
+    let kept = fs::read_to_string(issuer.machine.path("snapkit.toml")).unwrap();
+    issuer.machine.write("snapkit.toml", format!("{kept}{}", config(&machine, &lease("static"), "current")));
+    for command in [&["pins", "edit"][..], &["pins", "sign"], &["manifest", "generate"]] {
+        issuer.machine.ok(command);
+    }
+    let chain = issuer.manifest().chain;
+    let keys = (issuer.machine.home().join("keys"), machine.home());
+    fs::create_dir_all(&keys.1).unwrap();
+    assert!(std::process::Command::new("cp").arg("-a").arg(keys.0).arg(keys.1).status().unwrap().success());
+    let cold = Cold { issuer, machine };
+    let claim = |kind: Kind, seq: u64, previous| Entry {
+        format: "0-draft".into(),
+        chain,
+        group: "app".into(),
+        seq,
+        term: 1,
+        kind,
+        previous,
+        void: Vec::new(),
+        holder: Holder {
+            node: "b".into(),
+            instance: manifests::document::record::Nonce([7; 16]),
+            key: other_id,
+            writer: None,
+            api: None,
+        },
+        ttl_ms: None,
+        nonce: manifests::document::record::Nonce([seq as u8; 16]),
+        head: ChainHead { epoch: 0, seq: 1, digest: chain, term: 0 },
+        time: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap(),
+        reason: None,
+        critical: None,
+        ext: serde_json::Map::new(),
+    };
+    let write = |entry: &Entry| {
+        let payload = entry.payload().unwrap();
+        let bytes = manifests::envelope::sign(PAYLOAD_TYPE, &payload, &[&other]).unwrap();
+        let key = manifests::lease::key("app", entry.seq);
+        cold.issuer.machine.write(&format!("store/{key}"), bytes);
+        manifests::digest::Digest::sha256(&payload)
+    };
+    let first = write(&claim(Kind::Claim, 1, None));
+    // What nobody entitled wrote after it hides nothing.
+    cold.issuer.machine.write(&format!("store/{}", manifests::lease::key("app", 2)), "{}");
+    let report = cold.up(&["--role", "leader"]).expect(58).json("bootstrap.bring-up/1");
+    assert_eq!(missing(&report), ["lead: nobody else leads the group app"], "{report}");
+    assert!(!cold.machine.path("node").exists());
+    fs::remove_file(cold.issuer.machine.path(format!("store/{}", manifests::lease::key("app", 2)))).unwrap();
+    write(&claim(Kind::Release, 2, Some(first)));
+    cold.up(&["--role", "leader", "--dry-run"]).expect(0);
+}
+
 #[test]
 fn what_cannot_be_meant_is_a_usage_error() {
     let machine = Machine::new();

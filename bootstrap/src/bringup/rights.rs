@@ -5,8 +5,11 @@
 //! named, with `snapkit key enroll` as the way to them. Documented in `docs/bring-up.md`, "To lead". Layer: reads keys; tries
 //! rights in the store for a leader alone.
 
+use manifests::document::lease::{Entry, Kind, LEASE_CAP};
 use manifests::document::pins::Lease;
 use manifests::keys::{PublicKey, Signer};
+use manifests::lease::{self, Group, Slot};
+use snapkit::store;
 use snapkit::store::rights::{self, Role};
 
 use super::prerequisites::Prerequisite;
@@ -26,6 +29,7 @@ pub fn check(up: &BringUp<'_>) -> Vec<Prerequisite> {
         list.extend(of_key(up, lease, &key.public()));
     }
     if leads {
+        list.push(unclaimed(up, lease));
         list.push(write_access(up));
         return list;
     }
@@ -67,6 +71,56 @@ fn of_key(up: &BringUp<'_>, lease: &Lease, key: &PublicKey) -> [Prerequisite; 3]
     let is_node = root.signers("node").allowed.iter().any(|allowed| allowed.id() == key.id());
     let may_write = root.writer_may_sign(key, up.followed.newest.head.seq + 1);
     [member, lists("node", is_node), lists("writer", may_write)]
+}
+
+/// Whether somebody else holds the lease, as far as the log in the store says.
+///
+/// Where leadership expires, only time tells whether the holder lives: the agent waits and sees, so it is only told.
+fn unclaimed(up: &BringUp<'_>, lease: &Lease) -> Prerequisite {
+    let what = format!("nobody else leads the group {}", lease.group);
+    let own = up.origin.trust.read_node_key(&up.origin.pin.root).ok().map(|key| key.public().id());
+    match last_entry(up, lease) {
+        Ok(None) => Prerequisite::found("lead", what, "nobody ever did"),
+        Ok(Some(entry)) if entry.kind == Kind::Release => {
+            Prerequisite::found("lead", what, format!("{} gave it back, term {}", entry.holder.node, entry.term))
+        }
+        Ok(Some(entry)) if Some(entry.holder.key) == own => {
+            Prerequisite::found("lead", what, format!("this node itself did last, term {}", entry.term))
+        }
+        Ok(Some(entry)) => {
+            let found = format!("{} does, in term {}", entry.holder.node, entry.term);
+            let next = format!(
+                "have it give the lease back: `bootstrap demote NODE-DIR` there. If {} is proven dead: bring this node up as \
+                 a follower, then `bootstrap lease force-claim`",
+                entry.holder.node
+            );
+            let lacking = Prerequisite::lacking("lead", what, found, next);
+            if lease.mode == "auto" { lacking.advised() } else { lacking }
+        }
+        Err(why) => Prerequisite::lacking("lead", what, why, "see that the store of the lease can be read"),
+    }
+}
+
+/// The last entry that a member signed; what stands after it in the log is void.
+fn last_entry(up: &BringUp<'_>, pinned: &Lease) -> Result<Option<Entry>, String> {
+    let opened = match &pinned.store {
+        Some(address) => Some(store::open(address, &up.options).map_err(|error| error.to_string())?),
+        None => up.writable.clone(),
+    };
+    let store = opened.as_ref().ok_or("no store that could be asked was named")?;
+    let chain = up.chain.id();
+    let group = Group { chain: &chain, name: &pinned.group, members: &pinned.members, root: up.chain.root() };
+    let mut slots = Vec::new();
+    let mut visit = |key: &str, _: u64| slots.extend(lease::slot_of(&pinned.group, key));
+    store.list(&lease::prefix(&pinned.group), None, &mut visit).map_err(|error| error.to_string())?;
+    slots.sort_unstable();
+    for seq in slots.into_iter().rev() {
+        let bytes = store.get(&group.key(seq), LEASE_CAP as u64).map_err(|error| error.to_string())?;
+        if let Slot::Entry(read, _) = lease::read(&bytes, seq, &group).map_err(|refusal| refusal.to_string())? {
+            return Ok(Some(read.entry));
+        }
+    }
+    Ok(None)
 }
 
 /// What the credentials may do, tried.

@@ -18,7 +18,7 @@ use snapkit::node::{self, NodeDir, RecordOf, Wanted};
 use snapkit::progress::Progress;
 use snapkit::receipt::{self, Facts};
 use snapkit::restore::{Options, Plan, Proof, Restored, Selection};
-use snapkit::store::{self, Store};
+use snapkit::store::{self, OpenOptions, Store};
 use snapkit::verify::{self, Inventory};
 
 use super::agent::{self, Ask};
@@ -50,6 +50,8 @@ pub struct BringUp<'a> {
     pub home: PathBuf,
     /// The store by itself, for who writes to it.
     pub writable: Option<Arc<dyn Store>>,
+    /// How another store is opened.
+    pub options: OpenOptions,
 }
 
 impl BringUp<'_> {
@@ -131,7 +133,9 @@ pub fn bring_up(
         None => None,
     };
     let home = config.home.value.clone();
-    let up = BringUp { order, origin, chain: &chain, followed: &followed, target, surroundings, home, writable };
+    let options = config.open_options();
+    let up =
+        BringUp { order, origin, chain: &chain, followed: &followed, target, surroundings, home, writable, options };
     clock.end("follow");
     let running = ask.look();
     let cache = origin.trust.cache_of(&origin.pin.root);
