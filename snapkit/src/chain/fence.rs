@@ -41,7 +41,9 @@ impl<'a> Chain<'a> {
         for _ in 0..ATTEMPTS {
             let newest = self.head()?;
             if newest.head.term >= claimed.term {
-                return self.own_fence(&newest, claimed.term, &fence).map(|record| FenceDone::Already(Box::new(record)));
+                return self
+                    .own_fence(&newest, claimed.term, &fence)
+                    .map(|record| FenceDone::Already(Box::new(record)));
             }
             let voids = match self.newest_beyond(&newest.head)? {
                 Beyond { newest: Some(_), .. } => continue,
