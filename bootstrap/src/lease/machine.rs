@@ -174,6 +174,8 @@ struct Pending {
 enum Stage {
     /// The log is to be listed before anything is sent: it must end where it was left.
     LookFirst,
+    /// The newest slot is to be read again: it must hold what was seen in it.
+    LookAgain,
     /// It is to be sent, for the first time or again.
     Send,
     /// The slot is to be read.
@@ -512,6 +514,7 @@ impl Machine {
         let pending = self.pending.as_ref().expect("the caller looked");
         let request = match pending.stage {
             Stage::LookFirst => Request::List { after: 0 },
+            Stage::LookAgain => Request::Get { seq: pending.entry.seq - 1 },
             Stage::Send => Request::Create { entry: Box::new(pending.entry.clone()) },
             Stage::ReadBack => Request::Get { seq: pending.entry.seq },
             Stage::LookBeyond => Request::List { after: pending.entry.seq },
@@ -554,7 +557,9 @@ impl Machine {
     fn answered_pending(&mut self, now: BootTime, answer: Answer, out: &mut VecDeque<Action>) {
         let mut pending = self.pending.take().expect("the caller looked");
         let claims = pending.entry.kind == Kind::Claim;
-        if pending.stage == Stage::LookFirst && (self.giving_back || self.wish == Wish::Follow) {
+        if matches!(pending.stage, Stage::LookFirst | Stage::LookAgain)
+            && (self.giving_back || self.wish == Wish::Follow)
+        {
             return;
         }
         // Rule 8a: what is not certain before its own end is void. The log will show whether it landed.
@@ -568,11 +573,28 @@ impl Machine {
                     self.reading = Some(reading::Reading::Start);
                     return;
                 }
+                if pending.entry.seq > 1 {
+                    Some(Stage::LookAgain)
+                } else {
+                    pending.sent = now;
+                    Some(Stage::Send)
+                }
+            }
+            (Stage::LookAgain, Answer::Slot(slot)) => {
+                if !self.is_newest(&slot) {
+                    // Its number was used twice: nothing that is known of this log holds any more.
+                    self.forget("the newest slot of the lease log holds something else than was seen in it", out);
+                    return;
+                }
                 pending.sent = now;
                 Some(Stage::Send)
             }
+            (Stage::LookAgain, Answer::Missing) => {
+                self.reading = Some(reading::Reading::Start);
+                return;
+            }
             // Nothing was sent yet, and the wish may be another one by now.
-            (Stage::LookFirst, _) => return,
+            (Stage::LookFirst | Stage::LookAgain, _) => return,
             (Stage::Send, Answer::Created(digest)) => {
                 pending.digest = Some(digest);
                 None

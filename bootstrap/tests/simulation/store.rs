@@ -31,6 +31,13 @@ fn digest_of(entry: &Entry) -> Digest {
     Digest(bytes)
 }
 
+/// What names garbage: when it was written.
+fn digest_at(born: u64) -> Digest {
+    let mut bytes = [0xff; 32];
+    bytes[..8].copy_from_slice(&born.to_le_bytes());
+    Digest(bytes)
+}
+
 impl LogStore {
     /// Carries out a request.
     pub(crate) fn serve(&mut self, request: &Request, now: u64) -> Answer {
@@ -39,7 +46,7 @@ impl LogStore {
             Request::Get { seq } => match self.slots.get(seq) {
                 None => Answer::Missing,
                 Some(cell) => {
-                    let void = Void { seq: *seq, sha256: Digest([*seq as u8; 32]) };
+                    let void = Void { seq: *seq, sha256: digest_at(cell.born) };
                     let why = || Refusal::new(Class::Json, "slot", "an entry", "garbage");
                     Answer::Slot(Box::new(match &cell.entry {
                         Some(entry) => Slot::Entry(Box::new(entry.clone()), void),
@@ -79,13 +86,6 @@ impl LogStore {
     /// Somebody deletes the whole log.
     pub(crate) fn empty(&mut self) {
         self.slots.clear();
-    }
-
-    /// Whether the slot before this claim holds another entry than the one that the claim follows: somebody deleted that
-    /// one, and the number was used again.
-    pub(crate) fn is_replaced_before(&self, claim: &Entry) -> bool {
-        let before = self.slots.get(&(claim.seq - 1)).and_then(|cell| cell.entry.as_ref());
-        before.is_some_and(|before| claim.void.is_empty() && Some(before.digest) != claim.previous)
     }
 
     /// Rule 9. Returns how many were collected.

@@ -116,8 +116,6 @@ struct World {
     beside: Vec<(usize, usize)>,
     highest_term: u64,
     torn_claim: bool,
-    /// Whether the last claim stands on a slot whose number was used twice, as only deleting allows.
-    on_replaced: bool,
     /// Whether the log will be emptied. What hung for long could then land ahead of the new log, in a slot that nobody
     /// has reached: no numbering survives that either.
     will_be_emptied: bool,
@@ -190,7 +188,6 @@ impl World {
             beside: Vec::new(),
             highest_term: 0,
             torn_claim: false,
-            on_replaced: false,
             will_be_emptied: false,
             history: History::default(),
             trace: std::env::var_os("SNAPKIT_SIM_TRACE").is_some(),
@@ -414,7 +411,6 @@ impl World {
                     return Err(format!("the term fell from {} to {}", self.highest_term, claim.term));
                 }
                 self.highest_term = self.highest_term.max(claim.term);
-                self.on_replaced = self.log.is_replaced_before(&claim);
                 self.extend(node, until.expect("claims expire here") + kill)?;
                 self.nodes[node].leading = Some(Leading { term: claim.term, fenced: false, known: self.chain.len() });
                 let after = self.rng.u64(1_000..TTL / 4);
@@ -480,11 +476,11 @@ impl World {
     /// Whether two lead at once because the log was deleted under one of them. Its fence ends that.
     fn excused(&mut self, node: usize, other: usize) -> bool {
         let since = self.emptied.map(|emptied| self.now - emptied);
-        if since.is_some_and(|since| since < TTL || self.on_replaced) {
+        if since.is_some_and(|since| since < TTL) {
             self.beside.push((node, other));
         }
         let known = self.beside.contains(&(node, other)) || self.beside.contains(&(other, node));
-        known && since.is_some_and(|since| since < 5 * TTL || self.on_replaced)
+        known && since.is_some_and(|since| since < 5 * TTL)
     }
 
     fn leads(&self) -> bool {

@@ -93,12 +93,9 @@ impl Machine {
             (Reading::Start, Answer::Highest(highest)) => {
                 let seq = highest.unwrap_or(0);
                 if seq < known {
-                    // The log lost what was seen in it. What is there now is read as by a fresh process, and waited for
-                    // as long; the terms that were seen stay seen.
-                    let why = format!("the lease log ended with slot {known}, and now ends with slot {seq}");
-                    self.tell_unfit(why, out);
-                    self.view.position = Position::default();
-                    self.began = false;
+                    // The log lost what was seen in it.
+                    self.forget(&format!("the lease log ended with slot {known}, and now ends with slot {seq}"), out);
+                    self.reading = None;
                 }
                 if seq == 0 || seq == known {
                     return self.begin(now, sent, self.view.position.clone(), out);
@@ -157,6 +154,27 @@ impl Machine {
         self.poll_at = now;
         self.unfit = None;
         self.check_superseded(out);
+    }
+
+    /// Whether the newest slot that was seen holds this.
+    pub(super) fn is_newest(&self, slot: &Slot) -> bool {
+        let Position { last, voids } = &self.view.position;
+        match (voids.last(), slot) {
+            // It was void as a whole, or did not follow.
+            (Some(seen), Slot::Void(void, _) | Slot::Entry(_, void)) => seen == void,
+            (None, Slot::Entry(found, _)) => last.as_ref().is_some_and(|last| last.digest == found.digest),
+            // A power failure emptied it after it was read: its holder is waited for all the same.
+            (None, Slot::Void(..)) => false,
+        }
+    }
+
+    /// The log is another one than before: it is read as by a fresh process, and waited for as long. The terms that were
+    /// seen stay seen.
+    pub(super) fn forget(&mut self, why: &str, out: &mut VecDeque<Action>) {
+        self.tell_unfit(why.to_owned(), out);
+        self.view.position = Position::default();
+        self.began = false;
+        self.reading = Some(Reading::Start);
     }
 
     /// The log cannot be followed from here: begin anew, after a while.
