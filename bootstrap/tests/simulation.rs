@@ -34,7 +34,12 @@ fn no_history_has_two_leaders_and_each_ends_with_one() {
     let mut totals = Totals::default();
     for seed in first..first + seeds {
         match world::run(seed, Rules::ALL) {
-            Ok(history) => totals.add(&history),
+            Ok(history) => {
+                totals.add(&history);
+                if (seed + 1) % 5000 == 0 {
+                    println!("up to seed {seed}: {totals}");
+                }
+            }
             Err(violation) => panic!("seed {seed}: {violation}"),
         }
     }
@@ -46,12 +51,12 @@ fn no_history_has_two_leaders_and_each_ends_with_one() {
 }
 
 /// Whether some seed shows that the protocol without a rule is unsafe.
-fn catch(rules: Rules) -> String {
+fn catch(rules: Rules) {
     let caught = (0..SEEDS_TO_CATCH).find_map(|seed| world::run(seed, rules).err().map(|why| (seed, why)));
     let (seed, why) = caught.expect("the simulation catches the mutated protocol");
     println!("{rules:?}: seed {seed}: {why}");
-    assert!(why.starts_with("two leaders"), "{why}");
-    why
+    // By what it does to safety, not by nobody leading.
+    assert!(why.starts_with("two leaders") || why.starts_with("the term"), "{why}");
 }
 
 #[test]
