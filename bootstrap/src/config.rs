@@ -72,12 +72,24 @@ pub struct SurfaceConfig {
     /// The address.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
+    /// Where people and other nodes reach it, as an address for a browser.
+    pub url: Option<String>,
     /// The file of the token that requests need.
     pub token: Option<PathBuf>,
     /// Certificate for TLS; required unless `listen` is on loopback.
     pub certificate: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+}
+
+impl SurfaceConfig {
+    /// Where others reach it. What it listens on is told only if that means the same to them as here.
+    pub fn address(&self) -> Option<String> {
+        let ip = self.listen.ip();
+        let same = !ip.is_loopback() && !ip.is_unspecified() && self.listen.port() != 0;
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        self.url.clone().or_else(|| same.then(|| format!("{scheme}://{}/", self.listen)))
+    }
 }
 
 fn listen() -> SocketAddr {
@@ -231,6 +243,9 @@ impl AgentConfig {
             within("ingress.every_seconds", ingress.every_seconds, 1, 3600)?;
         }
         match &self.surface {
+            Some(SurfaceConfig { url: Some(url), .. }) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                Err(format!("surface.url must be of http or https, found {url}"))
+            }
             Some(surface) if surface.certificate.is_some() != surface.key.is_some() => {
                 Err("surface.certificate and surface.key belong together".to_owned())
             }
@@ -285,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn others_are_told_only_an_address_that_leads_here() {
+        let told = |surface: &str| read(&format!("{}[surface]\n{surface}\n", from())).unwrap().surface.unwrap().address();
+        let tls = "certificate = \"c\"\nkey = \"k\"";
+        assert_eq!(told("listen = \"127.0.0.1:8480\""), None);
+        assert_eq!(told(&format!("listen = \"0.0.0.0:8480\"\n{tls}")), None);
+        assert_eq!(told(&format!("listen = \"[2001:db8::1]:8480\"\n{tls}")).unwrap(), "https://[2001:db8::1]:8480/");
+        assert_eq!(told("url = \"https://a.example/agent\"").unwrap(), "https://a.example/agent");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for (text, names) in [
             ("polls = 1\n", "line 2"),
@@ -294,6 +319,7 @@ mod tests {
             ("[hooks.drain]\nargv = [\"x\"]\ntimeout_seconds = 0\n", "timeout_seconds"),
             ("[surface]\ncertificate = \"x\"\n", "belong together"),
             ("[surface]\nlisten = \"x\"\n", "line 3"),
+            ("[surface]\nurl = \"javascript:alert(1)\"\n", "surface.url"),
             ("[ingress]\nurl = \"ftp://x\"\n", "http"),
             ("[service]\nstart_seconds = 0\n", "start_seconds"),
         ] {

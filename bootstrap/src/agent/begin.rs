@@ -23,7 +23,7 @@ use snapkit::trust::TrustDir;
 use super::follow::Follower;
 use super::machine::{Hook, Leadership, Setup, Trouble};
 use super::persist::{AgentDir, PersistError};
-use crate::config::{AgentConfig, ConfigError};
+use crate::config::{AgentConfig, ConfigError, SurfaceConfig};
 use crate::driver::{self, Driver, DriverError, ServiceRole};
 use crate::lease::log::{Trusted, open_store};
 use crate::lease::runner::{self, Runner};
@@ -182,7 +182,7 @@ fn take_part(
         instance,
         signer: Arc::new(key),
         writer: is_writer.then_some(id),
-        api: agent.surface.as_ref().map(|surface| surface.listen.to_string()),
+        api: agent.surface.as_ref().and_then(SurfaceConfig::address),
         head: standing.head,
         capability,
     })

@@ -383,6 +383,11 @@ impl Machine {
         self.holder.as_ref()
     }
 
+    /// Why a person drained it.
+    pub fn drained(&self) -> Option<&str> {
+        self.drained.as_deref()
+    }
+
     /// Why this node cannot take part in the lease.
     pub fn unfit(&self) -> Option<&str> {
         self.unfit.as_deref()

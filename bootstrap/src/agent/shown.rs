@@ -2,6 +2,8 @@
 //!
 //! Layer: values; the loop fills it in and posts it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::follow::Look;
@@ -84,7 +86,13 @@ impl Shown {
             _ => return,
         }
         let took = u64::try_from(now.since(began).as_millis()).unwrap_or(u64::MAX);
-        takeover.phases.push((event.to_owned(), took));
+        let phase = match event {
+            "fenced" => "fence",
+            "materialized" | "continues" => "restore",
+            "started" => "start",
+            _ => "ready",
+        };
+        takeover.phases.push((phase.to_owned(), took));
         self.phase = (event != "leads").then_some(now);
     }
 
@@ -102,10 +110,19 @@ impl Shown {
             // What this node writes is ahead of every snapshot.
             chain.lag = chain.lag.map(|_| 0);
         }
+        // It grows old while the chain cannot be read, too.
+        let age = |captured| u64::try_from(Timestamp::now().duration_since(captured).as_secs()).unwrap_or(0);
+        chain.age_seconds = chain.captured.map(age);
         let mut service = self.service.clone();
         service.running_as = machine.runs_as().map(|role| role.as_str().to_owned());
         service.ready = service.running_as.as_ref().map(|_| machine.is_ready());
-        let millis = |until: BootTime| u64::try_from(now.until(until).as_millis()).unwrap_or(u64::MAX);
+        if service.running_as.is_none() {
+            (service.healthy, service.role) = (None, None);
+        }
+        let count = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        // Where nothing is renewed, silence means nothing.
+        let seen = lease.seen.filter(|_| setup.leadership == Leadership::Auto && machine.holder().is_some());
+        let problems = self.problems(setup, machine, &lease, now);
         let kept = machine.kept();
         View {
             group: self.group.clone(),
@@ -118,8 +135,8 @@ impl Shown {
             next: machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| needs_a_person(mode)),
             term: kept.term,
             holder: machine.holder().cloned(),
-            holder_seen_ms_ago: None,
-            remaining_ms: machine.until().map(millis),
+            holder_seen_ms_ago: seen.map(|at| count(now.since(at))),
+            remaining_ms: machine.until().map(|until| count(now.until(until))),
             service,
             chain,
             lease,
@@ -129,21 +146,25 @@ impl Shown {
             conflicts: kept.conflicts,
             degraded: machine.sight().and_then(|sight| sight.degraded.clone()),
             paused: kept.paused.clone(),
+            drained: machine.drained().map(str::to_owned),
+            demoted: kept.held.clone(),
             ingress: self.ingress.clone(),
             orphaned: self.orphaned.clone(),
             hooks: self.hooks.clone(),
-            problems: self.problems(setup, machine, now),
+            problems,
         }
     }
 
     /// What is wrong now, the worst first.
-    fn problems(&self, setup: &Setup, machine: &Machine, now: BootTime) -> Vec<Problem> {
+    fn problems(&self, setup: &Setup, machine: &Machine, lease: &LeaseView, now: BootTime) -> Vec<Problem> {
         let mut problems = machine.alarms();
         let mut add = |name: &str, what: String, next: String| problems.push(Problem { name: name.into(), what, next });
         let mode = machine.mode();
         if mode == Mode::Degraded {
-            let next = "repair what it says; for a half switched node, then `bootstrap ack NODE-DIR --reason TEXT`";
-            add("degraded", machine.why().to_owned(), next.into());
+            let half_switched = machine.sight().is_some_and(|sight| sight.degraded.is_some());
+            let repair = "repair what it says, then say so with `bootstrap ack NODE-DIR --reason WHY`";
+            let next = machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| !half_switched);
+            add("degraded", machine.why().to_owned(), next.unwrap_or_else(|| repair.into()));
         }
         if let Some(trouble) = machine.trouble().filter(|_| mode != Mode::Degraded) {
             let next =
@@ -151,20 +172,63 @@ impl Shown {
             add(if trouble.refused { "refused" } else { "store_unreachable" }, trouble.why.clone(), next);
         }
         if let Some(why) = machine.unfit() {
-            add("unfit", why.to_owned(), "`bootstrap lease advise NODE-DIR` says what is missing".into());
+            let next = "mend what it says, then restart the agent; until then this node never leads";
+            add("unfit", why.to_owned(), next.into());
         }
         if let Some(why) = &self.unwritten {
             add("state_unwritten", why.clone(), "make room for, or mend, the directory .node/agent of the node".into());
         }
         let leads = matches!(mode, Mode::Leader | Mode::Draining);
-        if setup.leadership == Leadership::Auto && !leads && machine.holds().is_none() {
+        let holds = machine.holds().is_some();
+        // A store that is down is said once, even where it holds both chain and lease.
+        if let Some(why) = lease.failure.as_ref().filter(|_| holds || machine.trouble().is_none()) {
+            let what = if holds { "the lease cannot be renewed" } else { "the lease cannot be read" };
+            let next = if holds && setup.leadership == Leadership::Auto {
+                "mend the way to its store before the lease runs out; then the service here is stopped"
+            } else {
+                "see that its store can be reached; it is tried again"
+            };
+            add("lease_unreachable", format!("{what}: {why}"), next.into());
+        }
+        // What is said above need not be said again.
+        let said = machine.trouble().is_some() || machine.unfit().is_some() || mode == Mode::Degraded;
+        let follows = matches!(mode, Mode::Follower | Mode::Candidate | Mode::Paused);
+        if setup.leadership == Leadership::Auto && follows && !said {
             if let Err(why) = machine.may_lead(now) {
-                add(
-                    "no_candidate",
-                    why,
-                    "nothing, if that is meant; else mend what it says, or resume the node".into(),
-                );
+                let asked = machine.kept().paused.is_some() || machine.kept().held.is_some() || machine.drained().is_some();
+                let next = if asked {
+                    "`bootstrap resume NODE-DIR --reason WHY`, when that is over"
+                } else {
+                    "nothing, if that is meant or soon over; else mend what it says"
+                };
+                add("no_candidate", format!("this node would not take over: {why}"), next.into());
             }
+        }
+        if machine.holds().is_none() && mode != Mode::Candidate {
+            match machine.holder() {
+                Some(holder) if !holder.released => {
+                    let silent = lease.seen.map(|at| now.since(at)).filter(|silent| *silent > setup.ttl);
+                    if let Some(silent) = silent.filter(|_| setup.leadership == Leadership::Auto && !said) {
+                        let what = format!("{} was last seen to write {} s ago", holder.node, silent.as_secs());
+                        let next = format!("see whether {} and the other members run, and reach the store", holder.node);
+                        add("holder_silent", what, next);
+                    }
+                }
+                _ if lease.seq.is_none() => {}
+                _ if setup.leadership == Leadership::Static => {
+                    let next = "`bootstrap promote NODE-DIR --reason WHY` on the node that is to lead";
+                    add("nobody_leads", "the lease is free, and nobody takes it without an operator's word".into(), next.into());
+                }
+                _ if setup.leadership == Leadership::Auto => {
+                    let next = "look at the other members: one that may lead takes it";
+                    add("nobody_leads", "the lease is free, and this node does not take it".into(), next.into());
+                }
+                _ => {}
+            }
+        }
+        if leads && machine.kept().paused.is_some() {
+            let what = "a pause is in force: if this node loses the lease, it does not take it again";
+            add("paused", what.into(), "`bootstrap resume NODE-DIR --reason WHY`, when that is over".into());
         }
         if leads && !machine.is_ready() && mode == Mode::Leader {
             add("not_ready", "it leads, and its service is not ready".into(), "look at the service's own log".into());

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::BootTime;
 use crate::lease::Holder;
 
 /// The state of the agent's machine, in one word each.
@@ -95,8 +96,12 @@ pub struct View {
     pub conflicts: u64,
     /// Whether the node directory is half switched.
     pub degraded: Option<String>,
-    /// Who paused, and why.
+    /// Why a person paused it.
     pub paused: Option<String>,
+    /// Why a person drained it.
+    pub drained: Option<String>,
+    /// Why a person demoted it: until resumed or promoted it is no candidate.
+    pub demoted: Option<String>,
     /// What ingress answered last, where it is checked.
     pub ingress: Option<IngressView>,
     /// State of an earlier leadership that is kept aside.
@@ -160,8 +165,11 @@ pub struct LeaseView {
     pub mode: Option<String>,
     /// Time to live in milliseconds.
     pub ttl_ms: Option<u64>,
-    /// Number of the newest entry.
+    /// Number of the newest entry; `None` until the log was read to its end.
     pub seq: Option<u64>,
+    /// When that entry was first seen. Means nothing outside of this machine.
+    #[serde(skip)]
+    pub seen: Option<BootTime>,
     /// Renewals that worked.
     pub renewals: u64,
     /// Requests that failed.

@@ -237,8 +237,11 @@ impl Loop {
         for action in actions {
             self.act(action);
         }
-        let seq = self.machine.position().next_seq() - 1;
-        self.show(|view| view.seq = Some(seq));
+        // Before the log was read to its end once, nothing is known of it, not even that it is empty.
+        if self.machine.knows_the_log() {
+            let (seq, seen) = (self.machine.position().next_seq() - 1, self.machine.seen_at());
+            self.show(|view| (view.seq, view.seen) = (Some(seq), Some(seen)));
+        }
     }
 
     fn act(&mut self, action: Action) {

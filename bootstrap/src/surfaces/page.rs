@@ -145,32 +145,36 @@ fn api(state: &State) -> Option<String> {
 /// What can be done from here, as commands for a terminal on the node.
 fn write_commands(page: &mut String, state: &State) {
     let limited = state.view.lease.mode.as_deref() == Some("auto");
+    let view = &state.view;
     let mut commands = vec![("status", "The same in a terminal, with the generations on disk.", false)];
-    match state.view.mode {
+    let asked = view.paused.is_some() || view.drained.is_some() || view.demoted.is_some();
+    if asked {
+        commands.push(("resume", "End what was asked for: drain, pause, or demotion.", true));
+    }
+    match view.mode {
         Mode::Leader | Mode::Draining => {
-            if state.view.mode == Mode::Leader {
+            if view.drained.is_none() {
                 commands.push(("drain", "Take no new work, and go on leading.", true));
-            } else {
-                commands.push(("resume", "Take new work again.", true));
             }
             if limited {
                 commands.push(("handoff", "Step down in order, and let another node lead.", true));
             }
             commands.push(("demote", "Step down in order: drain, stop, a last snapshot, give the lease back.", true));
-            commands.push(("pause", "Change nothing until resumed.", true));
+            if view.paused.is_none() {
+                commands.push(("pause", "Go on leading; if the lease is lost, do not take it again until resumed.", true));
+            }
         }
         Mode::Follower | Mode::Candidate | Mode::Fenced => {
             if !limited && state.view.group.is_some() {
                 let what = "Lead. You make sure that the service on every other node is dead.";
                 commands.push(("promote", what, true));
             }
-            commands.push(("pause", "Take nothing over until resumed, as for maintenance of another node.", true));
+            if view.paused.is_none() {
+                commands.push(("pause", "Take nothing over until resumed, as for maintenance of another node.", true));
+            }
         }
-        Mode::Paused => commands.push(("resume", "Go on as before the pause.", true)),
-        Mode::Degraded | Mode::Refused => {
-            commands.push(("resume", "Try again, after what is wrong was repaired.", true))
-        }
-        Mode::Starting | Mode::Promoting | Mode::Demoting => {}
+        // What is wrong is looked at again by itself.
+        Mode::Paused | Mode::Degraded | Mode::Refused | Mode::Starting | Mode::Promoting | Mode::Demoting => {}
     }
     if state.view.degraded.is_some() {
         commands.push(("ack", "Say that the node directory was repaired; it is checked first.", true));

@@ -238,6 +238,9 @@ fn replica(view: &View, health: &Answer, limits: &Limits, max_lag: u64, now: Tim
         Mode::Paused if !holds(view) => {}
         other => return no(format!("it is {}", other.role())),
     }
+    if let Some(reason) = &view.drained {
+        return no(format!("drained: {reason}"));
+    }
     let behind = close_behind(view, limits, max_lag, now);
     match (service_as("follower", view), behind) {
         (Err(_), _) if view.service.driver.is_some() && view.service.running_as.is_none() => {
@@ -254,6 +257,9 @@ fn ready(view: &View, health: &Answer, limits: &Limits, now: Timestamp) -> Answe
         return health.clone();
     }
     match view.mode {
+        Mode::Follower | Mode::Candidate | Mode::Paused if !holds(view) && view.drained.is_some() => {
+            no(format!("drained: {}", view.drained.as_deref().unwrap_or_default()))
+        }
         Mode::Leader | Mode::Paused if holds(view) => {
             let margin = view.lease.ttl_ms.unwrap_or(0) / 10;
             match view.remaining_ms {
@@ -308,6 +314,9 @@ mod tests {
             ("follower_behind", "standby", [true, false, false, false]),
             ("store_unreachable", "standby", [true, false, false, false]),
             ("candidate", "standby", [true, true, false, true]),
+            ("about_to_take_over", "standby", [true, true, false, true]),
+            ("drained_follower", "standby", [true, false, false, false]),
+            ("no_lease", "standby", [true, true, false, true]),
             ("paused", "paused", [true, true, false, true]),
             ("starting", "unknown", [true, false, false, false]),
             ("promoting", "promoting", [true, false, false, false]),

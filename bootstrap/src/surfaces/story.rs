@@ -62,7 +62,6 @@ pub struct Fact {
 impl Story {
     /// The story of a state.
     pub fn of(state: &State) -> Self {
-        let view = &state.view;
         let facts = vec![who_leads(state), this_node(state), behind(state), snapshot(state), if_lost(state)];
         let facts: Vec<Fact> = facts.into_iter().chain(ingress(state)).collect();
         let (tone, headline) = headline(state);
@@ -70,7 +69,7 @@ impl Story {
         let problems = problems(state);
         // Green means that nobody needs to look further.
         let at_least = if problems.is_empty() { Tone::Good } else { Tone::Warn };
-        let why = if state.health.ok { view.why.clone() } else { state.health.why.clone() };
+        let why = if state.health.ok { why(state) } else { state.health.why.clone() };
         Self { tone: tone.max(at_least).max(worst_fact.min(Tone::Warn)), headline, why, problems, facts }
     }
 }
@@ -104,9 +103,70 @@ fn holder(view: &View) -> Option<&str> {
 /// Whether the holder was silent for longer than its lease can last.
 fn holder_is_silent(state: &State) -> bool {
     let view = &state.view;
-    let limited = view.lease.mode.as_deref() == Some("auto");
+    let limited = is_auto(view);
     let silent = view.holder_seen_ms_ago.zip(view.lease.ttl_ms).is_some_and(|(ago, ttl)| ago > ttl);
     limited && silent && !state.holds
+}
+
+/// Whether nobody holds the lease, as far as this node knows the log.
+fn nobody_leads(view: &View) -> bool {
+    holder(view).is_none() && view.lease.seq.is_some()
+}
+
+fn is_auto(view: &View) -> bool {
+    view.lease.mode.as_deref() == Some("auto")
+}
+
+/// The sentence under the headline. How a follower became one is told with it; what it would do now is asked first.
+fn why(state: &State) -> String {
+    let view = &state.view;
+    if !matches!(view.mode, Mode::Follower | Mode::Candidate) {
+        return view.why.clone();
+    }
+    if let Some(reason) = &view.drained {
+        return format!("it is drained, and asked by nobody: {reason}");
+    }
+    let free = nobody_leads(view) || holder_is_silent(state);
+    match (view.mode, holder(view)) {
+        _ if view.group.is_none() => "its pins name no lease: it never leads".to_owned(),
+        (Mode::Candidate, _) if free => "it takes the lease as soon as it may".to_owned(),
+        (Mode::Candidate, Some(holder)) => format!("if {holder} falls silent, this node takes over by itself"),
+        (Mode::Candidate, None) => "it finds out who leads, and takes the lease if it is free".to_owned(),
+        (_, _) if is_auto(view) => "as things are, it would not take over by itself".to_owned(),
+        (_, _) => "an operator decides who leads; this node keeps a copy close behind".to_owned(),
+    }
+}
+
+/// Who leads, as a node sees it that does not.
+fn following(state: &State) -> (Tone, String) {
+    let view = &state.view;
+    let node = &view.node;
+    let what = match view.mode {
+        Mode::Fenced => "lost the lease and follows",
+        Mode::Paused => "is paused",
+        _ if view.drained.is_some() => "is drained",
+        Mode::Candidate => "stands by to take over",
+        _ => "follows",
+    };
+    let takes_it = view.mode == Mode::Candidate;
+    let tone = if takes_it { Tone::Warn } else { Tone::Bad };
+    let done = if takes_it { "is about to take over" } else { what };
+    match holder(view) {
+        _ if view.group.is_none() => {
+            (if state.ready.ok { Tone::Good } else { Tone::Warn }, format!("{node} {what} the chain"))
+        }
+        Some(_) if holder_is_silent(state) && (view.chain.failure.is_some() || view.lease.failure.is_some()) => {
+            (Tone::Bad, format!("{node} cannot see who leads"))
+        }
+        Some(holder) if holder_is_silent(state) => (tone, format!("{holder} is silent; {node} {done}")),
+        Some(holder) => {
+            let calm = matches!(view.mode, Mode::Follower | Mode::Candidate) && view.drained.is_none();
+            let tone = if calm && state.ready.ok { Tone::Good } else { Tone::Warn };
+            (tone, format!("{holder} leads; {node} {what}"))
+        }
+        None if nobody_leads(view) => (tone, format!("Nobody leads; {node} {done}")),
+        None => (Tone::Warn, format!("{node} does not know yet who leads")),
+    }
 }
 
 fn headline(state: &State) -> (Tone, String) {
@@ -126,29 +186,11 @@ fn headline(state: &State) -> (Tone, String) {
         Mode::Leader if state.holds => (Tone::Bad, format!("{node} leads, and its service does not serve")),
         Mode::Leader => (Tone::Bad, format!("{node} was the leader, and its lease has run out")),
         Mode::Draining => (Tone::Warn, format!("{node} leads, and takes no new work")),
-        Mode::Candidate => (Tone::Warn, format!("{node} is about to take over")),
         Mode::Promoting => (Tone::Warn, format!("{node} is taking over")),
         Mode::Demoting => (Tone::Warn, format!("{node} is stepping down")),
         Mode::Starting => (Tone::Warn, format!("{node} is starting")),
         Mode::Paused if state.holds => (Tone::Warn, format!("{node} leads, and is paused")),
-        Mode::Fenced | Mode::Follower | Mode::Paused => {
-            let what = match view.mode {
-                Mode::Fenced => "lost the lease and follows",
-                Mode::Paused => "is paused",
-                _ => "follows",
-            };
-            match holder(view) {
-                None => (Tone::Bad, format!("Nobody leads; {node} {what}")),
-                Some(_) if view.chain.failure.is_some() && holder_is_silent(state) => {
-                    (Tone::Bad, format!("{node} cannot see who leads"))
-                }
-                Some(holder) if holder_is_silent(state) => (Tone::Bad, format!("{holder} is silent; {node} {what}")),
-                Some(holder) => {
-                    let tone = if view.mode == Mode::Follower && state.ready.ok { Tone::Good } else { Tone::Warn };
-                    (tone, format!("{holder} leads; {node} {what}"))
-                }
-            }
-        }
+        Mode::Candidate | Mode::Fenced | Mode::Follower | Mode::Paused => following(state),
     }
 }
 
@@ -157,6 +199,10 @@ fn who_leads(state: &State) -> Fact {
     let mut notes = Vec::new();
     let (value, tone) = match &view.holder {
         _ if view.group.is_none() => ("no lease".to_owned(), Tone::Good),
+        None if nobody_leads(view) => {
+            notes.push("the lease was never claimed".to_owned());
+            ("nobody".to_owned(), Tone::Bad)
+        }
         None => ("not known yet".to_owned(), Tone::Warn),
         Some(holder) if holder.released => {
             notes.push(format!("{} gave the lease of term {} back", holder.node, holder.term));
@@ -190,7 +236,11 @@ fn who_leads(state: &State) -> Fact {
 fn this_node(state: &State) -> Fact {
     let view = &state.view;
     let service = &view.service;
-    let mut notes = vec![format!("since {}", moment(view.since, state.now))];
+    let since = moment(view.since, state.now);
+    let mut notes = vec![match view.mode {
+        Mode::Follower | Mode::Candidate => format!("since {since}: {}", view.why),
+        _ => format!("since {since}"),
+    }];
     let mut bad = false;
     notes.push(match (&service.driver, service.running_as.as_deref()) {
         (None, _) => "no service: only data is kept here".to_owned(),
@@ -202,22 +252,28 @@ fn this_node(state: &State) -> Fact {
                 Some(false) => format!(", {no}"),
             };
             // While it is started or stopped, a service need not answer.
-            let steady = matches!(view.mode, Mode::Leader | Mode::Draining | Mode::Follower | Mode::Paused);
-            bad = steady && (service.healthy == Some(false) || service.ready == Some(false));
+            let steady = matches!(view.mode, Mode::Leader | Mode::Follower | Mode::Candidate | Mode::Paused);
+            bad = steady && view.drained.is_none() && (service.healthy == Some(false) || service.ready == Some(false));
             let healthy = says(service.healthy, "healthy", "NOT HEALTHY");
             let ready = says(service.ready, "ready", "NOT READY");
             format!("service: runs as {role}{healthy}{ready}")
         }
     });
     if let Some(paused) = &view.paused {
-        notes.push(format!("paused by {paused}"));
+        notes.push(format!("paused: {paused}"));
+    }
+    if let Some(drained) = &view.drained {
+        notes.push(format!("drained: {drained}"));
+    }
+    if let Some(demoted) = &view.demoted {
+        notes.push(format!("demoted, and no candidate: {demoted}"));
     }
     if !state.ready.ok {
         notes.push(format!("not ready: {}", state.ready.why));
     }
     let tone = match (view.mode, bad) {
         (Mode::Degraded | Mode::Refused, _) | (_, true) => Tone::Bad,
-        (Mode::Leader | Mode::Follower, _) if state.ready.ok => Tone::Good,
+        (Mode::Leader | Mode::Follower | Mode::Candidate, _) if state.ready.ok => Tone::Good,
         _ => Tone::Warn,
     };
     Fact { label: "This node", value: format!("{}: {}", view.node, word(view.mode)), notes, tone }
@@ -231,6 +287,7 @@ fn behind(state: &State) -> Fact {
         }
         (None, _) => ("nothing restored yet".to_owned(), Tone::Warn),
         (_, None) => ("not known".to_owned(), Tone::Warn),
+        (_, Some(_)) if chain.failure.is_some() => ("not known".to_owned(), Tone::Warn),
         (_, Some(0)) => ("up to date".to_owned(), Tone::Good),
         (_, Some(1)) => ("1 snapshot behind".to_owned(), Tone::Good),
         (_, Some(lag)) => (format!("{lag} snapshots behind"), Tone::Warn),
@@ -241,8 +298,10 @@ fn behind(state: &State) -> Fact {
     }
     if let Some(failure) = &chain.failure {
         notes.push(format!("the chain cannot be read: {failure}"));
+        if let (Some(verified), Some(lag)) = (chain.verified, chain.lag) {
+            notes.push(format!("when it last could, {}: {lag} snapshots behind", moment(verified, state.now)));
+        }
     }
-    let tone = if chain.failure.is_some() { tone.max(Tone::Warn) } else { tone };
     Fact { label: "How far behind", value, notes, tone }
 }
 
@@ -375,7 +434,7 @@ mod tests {
 
     #[test]
     fn only_what_needs_nobody_is_green() {
-        let green = ["follower", "leader", "leader_static", "cold_standby", "no_group"];
+        let green = ["follower", "candidate", "leader", "leader_static", "cold_standby", "no_group", "no_lease"];
         for (name, view) in examples::all() {
             let story = Story::of(&state(view, Duration::ZERO));
             assert_eq!(story.tone == Tone::Good, green.contains(&name.as_str()), "{name}: {story:#?}");
