@@ -163,16 +163,17 @@ impl Machine {
             // It was void as a whole, or did not follow.
             (Some(seen), Slot::Void(void, _) | Slot::Entry(_, void)) => seen == void,
             (None, Slot::Entry(found, _)) => last.as_ref().is_some_and(|last| last.digest == found.digest),
-            // A power failure emptied it after it was read: its holder is waited for all the same.
-            (None, Slot::Void(..)) => false,
+            // A power failure emptied it after it was read, and its holder was waited for. Who reads it only now believes
+            // the claim that follows by its signature.
+            (None, Slot::Void(..)) => true,
         }
     }
 
-    /// The log is another one than before: it is read as by a fresh process, and waited for as long. The terms that were
-    /// seen stay seen.
+    /// The log is another one than before: it is read as by a fresh process, and waited for as long. That the terms of the
+    /// chain do not fall is the chain's doing.
     pub(super) fn forget(&mut self, why: &str, out: &mut VecDeque<Action>) {
         self.tell_unfit(why.to_owned(), out);
-        self.view.position = Position::default();
+        (self.view.position, self.view.floor) = (Position::default(), None);
         self.began = false;
         self.reading = Some(Reading::Start);
     }
