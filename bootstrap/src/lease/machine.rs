@@ -201,6 +201,8 @@ struct View {
     /// The highest term seen, and who held it: it never falls.
     floor: Option<(u64, EntryHolder)>,
     shown: Option<Option<Holder>>,
+    /// The entry by which that was found out.
+    shown_seq: Option<Option<u64>>,
 }
 
 /// See the module.
@@ -672,9 +674,11 @@ impl Machine {
     }
 
     fn show(&mut self, out: &mut VecDeque<Action>) {
-        if self.reading.is_some() {
+        let seq = self.view.position.last.as_ref().map(|last| last.entry.seq);
+        if self.reading.is_some() || self.view.shown_seq == Some(seq) {
             return;
         }
+        self.view.shown_seq = Some(seq);
         let holder = self.view.holder();
         if self.view.shown.as_ref() != Some(&holder) {
             self.view.shown = Some(holder.clone());

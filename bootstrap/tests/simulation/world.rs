@@ -479,8 +479,8 @@ impl World {
         if since.is_some_and(|since| since < TTL) {
             self.beside.push((node, other));
         }
-        let known = self.beside.contains(&(node, other)) || self.beside.contains(&(other, node));
-        known && since.is_some_and(|since| since < 5 * TTL)
+        // Whoever follows one of the two, after a release, stands beside the other.
+        !self.beside.is_empty() && since.is_some_and(|since| since < 5 * TTL)
     }
 
     fn leads(&self) -> bool {

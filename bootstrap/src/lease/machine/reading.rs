@@ -174,6 +174,7 @@ impl Machine {
     pub(super) fn forget(&mut self, why: &str, out: &mut VecDeque<Action>) {
         self.tell_unfit(why.to_owned(), out);
         (self.view.position, self.view.floor) = (Position::default(), None);
+        self.view.shown_seq = None;
         self.began = false;
         self.reading = Some(Reading::Start);
     }
@@ -220,15 +221,19 @@ impl Machine {
         self.check_superseded(out);
     }
 
-    /// Somebody else in the log: this leadership is over, at once.
+    /// Whoever leads stands at the end of the log. If another does, or nobody, this leadership is over, at once.
     fn check_superseded(&mut self, out: &mut VecDeque<Action>) {
         let Some(held) = &self.held else {
             return;
         };
         let term = held.claim.term;
-        if let Some(by) = self.view.holder().filter(|_| self.view.position.term() > term) {
-            self.held = None;
-            out.push_back(Action::Superseded(by));
+        match &self.view.position.last {
+            Some(last) if last.entry.term == term && last.entry.holder == self.me.holder => {}
+            Some(_) => {
+                self.held = None;
+                out.extend(self.view.holder().map(Action::Superseded));
+            }
+            None => self.lose(out),
         }
     }
 }
