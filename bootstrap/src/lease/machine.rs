@@ -507,7 +507,9 @@ impl Machine {
             critical: None,
             ext: serde_json::Map::new(),
         };
-        let stage = if kind == Kind::Claim && self.rules.look_beyond { Stage::LookFirst } else { Stage::Send };
+        // A claim, and a release by whom nothing is held any more, come perhaps long after the log was read.
+        let looks = kind == Kind::Claim || (kind == Kind::Release && self.held.is_none());
+        let stage = if looks && self.rules.look_beyond { Stage::LookFirst } else { Stage::Send };
         self.pending = Some(Pending { entry, sent: now, stage, digest: None });
         self.ask_pending(now, out);
     }
@@ -559,7 +561,8 @@ impl Machine {
     fn answered_pending(&mut self, now: BootTime, answer: Answer, out: &mut VecDeque<Action>) {
         let mut pending = self.pending.take().expect("the caller looked");
         let claims = pending.entry.kind == Kind::Claim;
-        if matches!(pending.stage, Stage::LookFirst | Stage::LookAgain)
+        if claims
+            && matches!(pending.stage, Stage::LookFirst | Stage::LookAgain)
             && (self.giving_back || self.wish == Wish::Follow)
         {
             return;
@@ -567,6 +570,10 @@ impl Machine {
         // Rule 8a: what is not certain before its own end is void. The log will show whether it landed.
         if claims && self.me.expires && now >= pending.sent + self.me.timing.service() {
             self.poll_at = now;
+            return;
+        }
+        // A release that was not certain for so long may end what somebody else has begun: it is thought over.
+        if pending.entry.kind == Kind::Release && self.me.expires && now >= pending.sent + self.me.timing.ttl {
             return;
         }
         let next = match (pending.stage, answer) {
