@@ -5,8 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -49,10 +51,15 @@ impl Finished {
             None => "it did not end in time".to_owned(),
             Some(status) => status.to_string(),
         };
-        match [&self.stderr, &self.stdout].into_iter().find_map(|said| said.trim().lines().last()) {
-            Some(said) => format!("{ended}: {}", said.trim()),
+        match self.said() {
+            Some(said) => format!("{ended}: {said}"),
             None => ended,
         }
+    }
+
+    /// The last line it printed, rather of problems than of results.
+    pub fn said(&self) -> Option<&str> {
+        [&self.stderr, &self.stdout].into_iter().find_map(|said| said.trim().lines().last()).map(str::trim)
     }
 }
 
@@ -68,7 +75,7 @@ pub fn run(mut command: Command, limit: Duration, leftovers: Leftovers) -> io::R
         .stderr(stderr.try_clone()?)
         .process_group(0)
         .spawn()?;
-    let in_time = await_end(&child, limit)?;
+    let in_time = await_end(&child, limit, &AtomicBool::new(false))?;
     if !in_time || leftovers == Leftovers::Kill {
         // Not asked for its status yet, so its id is still its own, and so is the group's.
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -77,8 +84,24 @@ pub fn run(mut command: Command, limit: Duration, leftovers: Leftovers) -> io::R
     Ok(Finished { status: in_time.then_some(status), stdout: content(&mut stdout)?, stderr: content(&mut stderr)? })
 }
 
+/// Runs a command whose leftovers are what it was called for, at most for `limit`, and not longer than until `given_up`;
+/// its status, or `None` if it was killed. What it and they print goes to this program's standard error.
+///
+/// # Errors
+/// When it cannot be run at all.
+pub fn run_logged(mut command: Command, limit: Duration, given_up: &AtomicBool) -> io::Result<Option<ExitStatus>> {
+    let log = || io::stderr().as_fd().try_clone_to_owned();
+    let mut child = command.stdin(Stdio::null()).stdout(log()?).stderr(log()?).process_group(0).spawn()?;
+    let in_time = await_end(&child, limit, given_up)?;
+    if !in_time {
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    }
+    let status = child.wait()?;
+    Ok(in_time.then_some(status))
+}
+
 /// Waits without asking for the status, which would give the id free. Whether it ended.
-fn await_end(child: &Child, limit: Duration) -> io::Result<bool> {
+fn await_end(child: &Child, limit: Duration, given_up: &AtomicBool) -> io::Result<bool> {
     let id = WaitId::Pid(Pid::from_child(child));
     let end = BootTime::now() + limit;
     let mut pause = Duration::from_millis(1);
@@ -86,7 +109,7 @@ fn await_end(child: &Child, limit: Duration) -> io::Result<bool> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(id.clone(), options) {
             Ok(Some(_)) => return Ok(true),
-            Ok(None) if BootTime::now() >= end => return Ok(false),
+            Ok(None) if BootTime::now() >= end || given_up.load(Ordering::SeqCst) => return Ok(false),
             Ok(None) | Err(rustix::io::Errno::INTR) => thread::sleep(pause),
             Err(error) => return Err(error.into()),
         }

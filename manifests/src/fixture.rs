@@ -273,6 +273,7 @@ pub(crate) fn pins() -> Pins {
             argv: Some(vec!["/usr/bin/app".into(), "--data".into(), "/srv/state".into()]),
             compose: None,
             unit: None,
+            hooks: None,
             images: vec!["app".into()],
             roles: vec![role("follower"), role("leader")],
             ports: vec![Port { name: "api".into(), port: 4317, protocol: "tcp".into() }],

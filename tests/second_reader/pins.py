@@ -96,10 +96,11 @@ PROBE = record(
     {"url": words, "body": words, "address": words, "argv": ARGV},
 )
 PROBE_FIELDS = {"http": ({"url"}, {"body"}), "tcp": ({"address"}, set()), "exec": ({"argv"}, set())}
+HOOKS = record({"start": ARGV, "stop": ARGV, "kill": ARGV, "status": ARGV}, {})
 SERVICE = record(
-    {"driver": one_of("process", "compose", "systemd")},
+    {"driver": one_of("process", "compose", "systemd", "hooks")},
     {
-        "argv": ARGV, "compose": text, "unit": matching("[A-Za-z0-9:_.@-]{1,255}"),
+        "argv": ARGV, "compose": text, "unit": matching("[A-Za-z0-9:_.@-]{1,255}"), "hooks": HOOKS,
         "images": listed(name, sorted_by=itself),
         "roles": listed(record({"role": text, "args": ARGV}), sorted_by=by("role")),
         "ports": listed(record({"name": name, "port": within(1, 65535), "protocol": text}), sorted_by=by("name")),
@@ -171,7 +172,7 @@ def verify(data, root, chain, wanted):
 
 
 def _check_service(service, images):
-    for field, driver in [("argv", "process"), ("compose", "compose"), ("unit", "systemd")]:
+    for field, driver in [("argv", "process"), ("compose", "compose"), ("unit", "systemd"), ("hooks", "hooks")]:
         rule((field in service) == (service["driver"] == driver), f"`{field}` with the driver {service['driver']}")
     if "compose" in service:
         rule(1 <= len(service["compose"].encode()) <= 65536, "a compose file of such a length")

@@ -211,6 +211,11 @@ fn of_service(service: &Service, up: &BringUp<'_>, running: bool) -> Vec<Prerequ
     if let Some(first) = service.argv.as_ref().and_then(|argv| argv.first()) {
         program(first, "which is the service");
     }
+    for (name, argv) in service.hooks.iter().flat_map(|hooks| hooks.all()) {
+        if let Some(first) = argv.first() {
+            program(first, &format!("which is the hook {name} of the service"));
+        }
+    }
     for (probe, which) in [(&service.health, "health"), (&service.ready, "readiness"), (&service.role, "its role")] {
         if let Some(first) = probe.as_ref().and_then(|probe| probe.argv.as_ref()?.first()) {
             program(first, &format!("which is asked for {which}"));

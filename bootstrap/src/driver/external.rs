@@ -1,4 +1,4 @@
-//! The part that the drivers `systemd` and `compose` share: what runs belongs to another manager, and a guard ends it there.
+//! The part that the drivers `systemd`, `compose` and `hooks` share: what runs belongs to another manager, and a guard ends it there.
 //!
 //! Layer: the edge.
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compose::ComposeDriver;
 use super::guard::{Charge, Ended, External, Guarded, Order, What};
+use super::hooks::HooksDriver;
 use super::sweep::Marks;
 use super::systemd::SystemdDriver;
 use super::{Driver, DriverError, Instance, Life, Setup, Start};
@@ -23,6 +24,7 @@ const DEATH_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Kind {
     Systemd(SystemdDriver),
     Compose(ComposeDriver),
+    Hooks(HooksDriver),
 }
 
 impl Kind {
@@ -30,6 +32,15 @@ impl Kind {
         match self {
             Self::Systemd(driver) => External::Unit(driver.unit().clone()),
             Self::Compose(driver) => External::Project(driver.project().clone()),
+            Self::Hooks(driver) => External::Hooks(driver.hooks().clone()),
+        }
+    }
+
+    /// Takes from `start` what [`Kind::external`] must know to find and end it. Runs nothing.
+    fn aim(&mut self, start: &Start) -> Result<(), DriverError> {
+        match self {
+            Self::Systemd(_) | Self::Compose(_) => Ok(()),
+            Self::Hooks(driver) => driver.aim(start),
         }
     }
 
@@ -38,13 +49,14 @@ impl Kind {
         match self {
             Self::Systemd(driver) => driver.prepare(start),
             Self::Compose(driver) => driver.prepare(start),
+            Self::Hooks(driver) => driver.prepare(start),
         }
     }
 
     /// Checks that what runs is what was prepared.
     fn verify(&self) -> Result<(), DriverError> {
         match self {
-            Self::Systemd(_) => Ok(()),
+            Self::Systemd(_) | Self::Hooks(_) => Ok(()),
             Self::Compose(driver) => driver.verify_running(),
         }
     }
@@ -81,6 +93,7 @@ impl ExternalDriver {
             let what = what.to_owned();
             move |source| DriverError::Use { what, source }
         };
+        self.kind.aim(start)?;
         let guarded = Guarded::begin(&self.guard)?;
         let guard = Marks::new(guarded.process()).map_err(using("mark the service"))?;
         let marks = serde_json::to_value(ExternalMarks { guard: guard.clone(), external: self.kind.external() })

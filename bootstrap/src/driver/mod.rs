@@ -7,6 +7,7 @@
 mod compose;
 mod external;
 pub mod guard;
+mod hooks;
 mod process;
 pub mod procfs;
 mod sweep;
@@ -133,6 +134,10 @@ pub fn open(setup: &Setup<'_>) -> Result<Box<dyn Driver>, DriverError> {
         }
         "compose" => {
             let kind = external::Kind::Compose(compose::ComposeDriver::new(setup)?);
+            Ok(Box::new(external::ExternalDriver::new(setup, kind)))
+        }
+        "hooks" => {
+            let kind = external::Kind::Hooks(hooks::HooksDriver::new(setup)?);
             Ok(Box::new(external::ExternalDriver::new(setup, kind)))
         }
         other => Err(DriverError::Start { why: format!("the driver {other} is not known here") }),

@@ -183,7 +183,11 @@ impl Marks {
 }
 
 /// The program must be there before anything is begun for it.
-fn find_program(program: &str, directory: &Path, environment: &[(String, String)]) -> Result<(), DriverError> {
+pub(super) fn find_program(
+    program: &str,
+    directory: &Path,
+    environment: &[(String, String)],
+) -> Result<(), DriverError> {
     let can_run = |path: &Path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
     let found = if program.contains('/') {
         can_run(&directory.join(program))

@@ -32,6 +32,9 @@ pub struct Service {
     /// The name of the unit, for `systemd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// The commands of another manager, for `hooks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<ServiceHooks>,
     /// Names of the images that run, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
@@ -59,9 +62,30 @@ pub struct Service {
 }
 
 /// How services may be started.
-pub const DRIVERS: &[&str] = &["process", "compose", "systemd"];
+pub const DRIVERS: &[&str] = &["process", "compose", "systemd", "hooks"];
 /// The roles a service can play, in the order they are written.
 pub const SERVICE_ROLES: &[&str] = &["follower", "leader"];
+
+/// The commands that start, end and ask a service which another manager runs: programs and their arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceHooks {
+    /// Starts it, and ends once it runs.
+    pub start: Vec<String>,
+    /// Asks it to end.
+    pub stop: Vec<String>,
+    /// Kills it.
+    pub kill: Vec<String>,
+    /// Says whether it runs, by its exit code.
+    pub status: Vec<String>,
+}
+
+impl ServiceHooks {
+    /// Each with its name in the document.
+    pub fn all(&self) -> [(&'static str, &[String]); 4] {
+        [("start", &self.start), ("stop", &self.stop), ("kill", &self.kill), ("status", &self.status)]
+    }
+}
 
 /// The arguments of one role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +93,7 @@ pub const SERVICE_ROLES: &[&str] = &["follower", "leader"];
 pub struct RoleArgs {
     /// One of [`SERVICE_ROLES`].
     pub role: String,
-    /// What is put after `argv`.
+    /// What is put after `argv`, or after `start` of `hooks`.
     pub args: Vec<String>,
 }
 
@@ -116,12 +140,13 @@ impl Service {
         let rule = |expected: &str, found: &str| Err(Refusal::new(Class::Manifest, object, expected, excerpt(found)));
         let newer = |expected: &str, found: &str| Err(Refusal::new(Class::Newer, object, expected, excerpt(found)));
         if !DRIVERS.contains(&self.driver.as_str()) {
-            return newer("the driver `process`, `compose` or `systemd`", &self.driver);
+            return newer("the driver `process`, `compose`, `systemd` or `hooks`", &self.driver);
         }
         for (driver, given, field) in [
             ("process", self.argv.is_some(), "argv"),
             ("compose", self.compose.is_some(), "compose"),
             ("systemd", self.unit.is_some(), "unit"),
+            ("hooks", self.hooks.is_some(), "hooks"),
         ] {
             if (self.driver == driver) != given {
                 return rule(&format!("`{field}` with the driver {driver} and with no other"), &self.driver);
@@ -129,6 +154,9 @@ impl Service {
         }
         if let Some(argv) = &self.argv {
             check_argv("service.argv", argv, object)?;
+        }
+        for (name, argv) in self.hooks.iter().flat_map(ServiceHooks::all) {
+            check_argv(&format!("service.hooks.{name}"), argv, object)?;
         }
         let plain = |character: char| !character.is_control() || matches!(character, '\t' | '\n');
         if self

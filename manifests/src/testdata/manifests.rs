@@ -4,6 +4,7 @@ use super::Case;
 use crate::digest::Digest;
 use crate::document::manifest::{self, Manifest};
 use crate::document::pins::{self, PinnedFile, Pins};
+use crate::document::service::{Service, ServiceHooks};
 use crate::document::{record, snapshot};
 use crate::envelope::Nested;
 use crate::fixture::{
@@ -39,10 +40,40 @@ pub(super) fn all_pins() -> Vec<Case> {
         (service.driver, service.argv) = ("compose".into(), None);
         service.compose = Some("services:\n  app:\n    image: app\n".into());
     });
+    let argv = |name: &str| vec!["/usr/bin/app-control".to_owned(), name.to_owned()];
+    let hooks = ServiceHooks { start: argv("start"), stop: argv("stop"), kill: argv("kill"), status: argv("status") };
+    let hooks_text = |change: &dyn Fn(&mut Service)| {
+        let mut changed = pins();
+        let service = changed.service.as_mut().unwrap();
+        (service.driver, service.argv, service.hooks) = ("hooks".into(), None, Some(hooks.clone()));
+        change(service);
+        serde_json::to_string(&changed).unwrap()
+    };
+    let with_hooks = |change: &dyn Fn(&mut Service)| signed(&hooks_text(change));
+    let kill = r#""kill":["/usr/bin/app-control","kill"],"#;
     vec![
         pins_case("pins-accepted", "accepted", "one of everything, signed by the owner", by(&owner())),
         pins_case("pins-data-only", "accepted", "trees alone", data_only),
         pins_case("pins-compose", "accepted", "a service started by compose", compose),
+        pins_case("pins-hooks", "accepted", "a service started by hooks", with_hooks(&|_| {})),
+        pins_case(
+            "pins-hooks-with-program",
+            "E_MANIFEST",
+            "hooks, and a program beside them",
+            with_hooks(&|service| service.argv = Some(argv("serve"))),
+        ),
+        pins_case(
+            "pins-hook-empty",
+            "E_MANIFEST",
+            "hooks, of which one has no program",
+            with_hooks(&|service| service.hooks.as_mut().unwrap().kill.clear()),
+        ),
+        pins_case(
+            "pins-hook-missing",
+            "E_JSON",
+            "hooks without `kill`",
+            signed(&replaced(&hooks_text(&|_| {}), kill, "")),
+        ),
         pins_case("pins-draft", "E_SIG_MISSING", "no signature", sign(pins::PAYLOAD_TYPE, &payload, &[])),
         pins_case("pins-wrong-role", "E_ROLE", "signed by the node, whose role is `manifest`", by(&node())),
         pins_case("pins-stranger", "E_SIG_UNTRUSTED", "signed by a key that is not in the root", by(&stranger())),

@@ -347,12 +347,16 @@ pub(super) fn write_pins(pins: &Pins, now: Timestamp, out: &mut dyn Write, befor
         );
     }
     if let Some(service) = &pins.service {
-        let what = match (&service.argv, &service.unit) {
-            (Some(argv), _) => argv.join(" "),
-            (None, Some(unit)) => unit.clone(),
-            (None, None) => "the compose file in the pins".to_owned(),
+        let what = match (&service.argv, &service.unit, &service.hooks) {
+            (Some(argv), ..) => argv.join(" "),
+            (None, Some(unit), _) => unit.clone(),
+            (None, None, Some(hooks)) => hooks.start.join(" "),
+            (None, None, None) => "the compose file in the pins".to_owned(),
         };
         row("service", format!("{}: {what}", service.driver));
+        for (name, argv) in service.hooks.iter().flat_map(|hooks| hooks.all()).filter(|(name, _)| *name != "start") {
+            row("", format!("to {name} it: {}", argv.join(" ")));
+        }
         for role in &service.roles {
             row("", format!("as {}: {}", role.role, role.args.join(" ")));
         }

@@ -113,7 +113,7 @@ fn current() -> String {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceConfig {
-    /// `process`, `compose` or `systemd`.
+    /// `process`, `compose`, `systemd` or `hooks`.
     pub driver: String,
     /// With `process`: the program and its arguments.
     pub argv: Option<Vec<String>>,
@@ -121,11 +121,13 @@ pub struct ServiceConfig {
     pub compose: Option<PathBuf>,
     /// With `systemd`: the unit.
     pub unit: Option<String>,
+    /// With `hooks`: the commands.
+    pub hooks: Option<manifests::document::service::ServiceHooks>,
     /// Names of the images that run; all of the pins if absent.
     pub images: Option<Vec<String>>,
-    /// What is put after `argv` on a follower.
+    /// What is put after `argv`, or the hook `start`, on a follower.
     pub follower_args: Option<Vec<String>>,
-    /// What is put after `argv` on a leader.
+    /// What is put after `argv`, or the hook `start`, on a leader.
     pub leader_args: Option<Vec<String>>,
     /// The ports.
     #[serde(default)]

@@ -140,6 +140,7 @@ fn service_of(config: &ServiceConfig, pinned: Vec<String>) -> Result<Service, Ma
         argv: config.argv,
         compose,
         unit: config.unit,
+        hooks: config.hooks,
         images,
         roles: [role("follower", config.follower_args), role("leader", config.leader_args)]
             .into_iter()

@@ -1,4 +1,4 @@
-//! A guard of something that another manager runs: a unit of systemd, or containers.
+//! A guard of something that another manager runs: a unit of systemd, containers, or what hooks start.
 //!
 //! It is no parent of the service and cannot wait for it; it asks the manager, and what the manager says is checked against
 //! the kernel where that is possible. Every call has a limit, and none is made by the thread that watches the clock.
@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use super::{Answer, Event as Heard, Order};
 use crate::clock::BootTime;
 use crate::driver::compose::Project;
+use crate::driver::hooks::Hooks;
 use crate::driver::systemd::Unit;
 use crate::driver::{DriverError, Life};
 
@@ -32,6 +33,8 @@ pub(in crate::driver) enum External {
     Unit(Unit),
     /// Containers of one project.
     Project(Project),
+    /// Whatever these commands start and end.
+    Hooks(Hooks),
 }
 
 /// What a manager is asked. Calls block, each for a limited time.
@@ -54,6 +57,7 @@ impl External {
         match self {
             Self::Unit(unit) => Arc::new(unit.clone()),
             Self::Project(project) => Arc::new(project.target()),
+            Self::Hooks(hooks) => Arc::new(hooks.clone()),
         }
     }
 
@@ -62,6 +66,7 @@ impl External {
         match self {
             Self::Unit(unit) => unit.to_string(),
             Self::Project(project) => project.to_string(),
+            Self::Hooks(hooks) => hooks.to_string(),
         }
     }
 
