@@ -98,8 +98,8 @@ impl Follower {
         // A copy that fails while another serves is no trouble; `snapkit doctor` shows it.
         let listener = Arc::new(|_: &Notice| {});
         Origin::open(&self.from, self.manifest.as_deref(), &self.config, listener).map_err(|error| {
-            let refused = error.class().is_some_and(|class| class != Class::Slow && class != Class::Missing);
-            trouble("cannot find the manifest", &error, refused)
+            let class = error.class().filter(|class| !matches!(class, Class::Slow | Class::Missing));
+            Trouble { class, ..trouble("cannot find the manifest", &error, class.is_some()) }
         })
     }
 

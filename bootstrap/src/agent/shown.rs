@@ -175,7 +175,7 @@ impl Shown {
             add(if trouble.refused { "refused" } else { "store_unreachable" }, trouble.why.clone(), next);
         }
         if let Some(why) = machine.unfit() {
-            let next = "mend what it says, then restart the agent; until then this node never leads";
+            let next = "mend what it says; a store is tried again, the rest needs a restart of the agent; until then this node never leads";
             add("unfit", why.to_owned(), next.into());
         }
         if let Some(why) = &self.unwritten {

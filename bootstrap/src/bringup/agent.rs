@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manifests::refusal::Class;
+use manifests::refusal::{Class, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 
@@ -164,11 +164,14 @@ pub fn command(node: &Path, surroundings: &Surroundings<'_>) -> Command {
 
 /// Waits until the agent is what was ordered; asks it to lead where that was ordered, once.
 ///
+/// A `child` that ends because another agent keeps the node already is taken out, and that one is waited for: a bring-up
+/// that was killed may have started it a moment ago.
+///
 /// # Errors
 /// [`BringUpError::Agent`] when it ends, says that it cannot, or is not there in time.
 pub fn wait(
     ask: &dyn Ask,
-    mut child: Option<&mut Child>,
+    child: &mut Option<Child>,
     log: &Path,
     role: ServiceRole,
     patience: Duration,
@@ -180,9 +183,11 @@ pub fn wait(
     let began = Instant::now();
     let (mut asked, mut said, mut last) = (false, String::new(), None);
     loop {
-        if let Some(child) = child.as_deref_mut()
-            && let Some(status) = child.try_wait().map_err(BringUpError::io("wait for the agent"))?
-        {
+        let ended = child.as_mut().map_or(Ok(None), Child::try_wait).map_err(BringUpError::io("wait for the agent"))?;
+        if ended.is_some_and(|status| status.code() == Some(i32::from(exit::REFUSED))) {
+            tell("another agent keeps this node already");
+            *child = None;
+        } else if let Some(status) = ended {
             let end = end_of(log).unwrap_or_default();
             let what = format!("the agent ended with {status}; the end of its log:\n{end}");
             return stuck(Hurdle::Ended(status.code()), what, format!("{} has all of it", log.display()));
@@ -285,7 +290,7 @@ mod tests {
     fn waited(script: &Script, role: ServiceRole, patience: u64) -> Result<Seen, BringUpError> {
         let cancel = Cancel::default();
         let patience = Duration::from_millis(patience);
-        wait(script, None, Path::new("/nowhere"), role, patience, &cancel, &mut |_| {})
+        wait(script, &mut None, Path::new("/nowhere"), role, patience, &cancel, &mut |_| {})
     }
 
     #[test]
