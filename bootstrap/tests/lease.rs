@@ -1,6 +1,8 @@
 //! The lease runner on a real directory store, with real clocks: two members, one lease.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,15 @@ impl Group {
     }
 
     fn start(&self, number: u8, instance: u8) -> Runner {
+        self.start_after(number, instance, || {})
+    }
+
+    fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// Starts a runner after something happened to the store that it opened.
+    fn start_after(&self, number: u8, instance: u8, happens: impl FnOnce()) -> Runner {
         let mut members: Vec<Member> = Vec::new();
         for other in 0..2 {
             members.push(Member { node: format!("node-{other}"), key: key(other).public().id() });
@@ -52,10 +63,11 @@ impl Group {
             ttl_seconds: 5,
             members: members.clone(),
         };
-        let path = self.directory.path().join("store");
-        std::fs::create_dir_all(&path).unwrap();
+        let path = self.store();
+        fs::create_dir_all(&path).unwrap();
         let timing = Timing::new(Duration::from_secs(5));
         let store = open_store(path.to_str().unwrap(), &OpenOptions::default(), &timing).unwrap();
+        happens();
         Runner::start(Config {
             store,
             chain: chain(),
@@ -127,6 +139,22 @@ fn a_lease_that_is_not_renewed_is_taken_by_the_other_member() {
     let second = group.start(1, 2);
     second.wishes.send(LeaseWish::Lead).unwrap();
     assert_eq!(claimed(&second).0, 6);
+}
+
+/// What a store enforces cannot be told while it is away; that is no verdict for ever.
+#[test]
+fn a_store_that_was_away_when_it_was_tried_is_tried_again() {
+    let group = Group::new("auto");
+    let (store, away) = (group.store(), group.directory.path().join("away"));
+    let runner = group.start_after(0, 1, || {
+        fs::rename(&store, &away).unwrap();
+        fs::write(&store, "no directory").unwrap();
+    });
+    runner.wishes.send(LeaseWish::Lead).unwrap();
+    wait(&runner, |note| matches!(note, LeaseNote::Unfit(_)).then_some(()));
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(claimed(&runner).0, 5);
 }
 
 #[test]

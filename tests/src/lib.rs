@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod group;
 pub mod image;
 pub mod issuer;
+pub mod kept;
 pub mod kill;
 pub mod machine;
 pub mod numbers;

@@ -98,8 +98,8 @@ impl Follower {
         // A copy that fails while another serves is no trouble; `snapkit doctor` shows it.
         let listener = Arc::new(|_: &Notice| {});
         Origin::open(&self.from, self.manifest.as_deref(), &self.config, listener).map_err(|error| {
-            let refused = error.class().is_some_and(|class| class != Class::Slow && class != Class::Missing);
-            trouble("cannot find the manifest", &error, refused)
+            let class = error.class().filter(|class| !matches!(class, Class::Slow | Class::Missing));
+            Trouble { class, ..trouble("cannot find the manifest", &error, class.is_some()) }
         })
     }
 
@@ -355,8 +355,8 @@ fn follow(origin: &Origin) -> Result<(Chain<'_>, Followed), Trouble> {
         trouble("cannot open the chain", &error, refused)
     })?;
     let followed = origin.follow(&chain, Expiry::Refuse).map_err(|error| {
-        let refused = error.class().is_some_and(|class| class != Class::Slow);
-        trouble("cannot follow the manifest", &error, refused)
+        let class = error.class().filter(|class| *class != Class::Slow);
+        Trouble { class, ..trouble("cannot follow the manifest", &error, class.is_some()) }
     })?;
     Ok((chain, followed))
 }
@@ -413,10 +413,11 @@ fn captured(record: &Record) -> Option<Timestamp> {
 /// An error with all its causes, and the next step where one of them knows it.
 fn trouble(what: &str, error: &(dyn Error + 'static), refused: bool) -> Trouble {
     let causes = std::iter::successors(Some(error), |error| Error::source(*error));
-    let next =
-        causes.clone().find_map(|cause| cause.downcast_ref::<Refusal>()).map(|refusal| refusal.hint().to_owned());
+    let refusal = causes.clone().find_map(|cause| cause.downcast_ref::<Refusal>());
+    let next = refusal.map(|refusal| refusal.hint().to_owned());
+    let class = refusal.map(Refusal::class).filter(|_| refused);
     let why = causes.fold(what.to_owned(), |line, cause| format!("{line}: {cause}"));
-    Trouble { why, next, refused }
+    Trouble { why, next, refused, class }
 }
 
 fn of_node(error: &NodeError) -> Trouble {

@@ -482,7 +482,7 @@ impl Machine {
             Err(why) => {
                 self.why = format!("the service that an earlier agent started cannot be proven dead: {why}");
                 let next = Some("end it by hand; the agent looks again every few seconds".to_owned());
-                self.trouble = Some(Trouble { why: self.why.clone(), next, refused: false });
+                self.trouble = Some(Trouble { why: self.why.clone(), next, refused: false, class: None });
                 self.doing = Doing::Reclaiming { again: Some(now + AGAIN) };
                 self.record("not_proven_dead", why);
             }

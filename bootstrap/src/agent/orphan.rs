@@ -71,6 +71,7 @@ pub fn set_aside(
         why: format!("the state of term {} cannot be {what}: {error}", led.term),
         next: Some(format!("look at generations/{name}; it is tried again")),
         refused: false,
+        class: None,
     };
     let summary = report(&directory, led, base, pairs, scratch, cancel).map_err(|error| failed("compared", &error))?;
     if summary.answer() == Answer::Same {

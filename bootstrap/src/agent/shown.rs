@@ -115,6 +115,8 @@ impl Shown {
         chain.age_seconds = chain.captured.map(age);
         let mut service = self.service.clone();
         service.running_as = machine.runs_as().map(|role| role.as_str().to_owned());
+        // A leader that stopped may go on with its own state, and runs nothing until that is decided.
+        service.follows = setup.follower_runs && machine.kept().led.is_none();
         service.ready = service.running_as.as_ref().map(|_| machine.is_ready());
         if service.running_as.is_none() {
             (service.healthy, service.role) = (None, None);
@@ -133,6 +135,7 @@ impl Shown {
             since,
             why: machine.why().to_owned(),
             next: machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| needs_a_person(mode)),
+            class: machine.trouble().and_then(|trouble| trouble.class).map(|class| class.name().to_owned()),
             term: kept.term,
             holder: machine.holder().cloned(),
             holder_seen_ms_ago: seen.map(|at| count(now.since(at))),
@@ -172,7 +175,7 @@ impl Shown {
             add(if trouble.refused { "refused" } else { "store_unreachable" }, trouble.why.clone(), next);
         }
         if let Some(why) = machine.unfit() {
-            let next = "mend what it says, then restart the agent; until then this node never leads";
+            let next = "mend what it says; a store is tried again, the rest needs a restart of the agent; until then this node never leads";
             add("unfit", why.to_owned(), next.into());
         }
         if let Some(why) = &self.unwritten {

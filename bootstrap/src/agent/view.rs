@@ -72,6 +72,9 @@ pub struct View {
     pub why: String,
     /// What to do next, where a person must act.
     pub next: Option<String>,
+    /// The class of the refusal, where something is refused: `E_STALE`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The highest term seen.
     pub term: u64,
     /// Who holds or last held the lease.
@@ -127,6 +130,9 @@ pub struct ServiceView {
     pub role: Option<String>,
     /// Times it was started by this agent.
     pub starts: u64,
+    /// Whether it is to run on a follower, too; otherwise a follower is a cold standby.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
 }
 
 /// The chain as this node sees it.

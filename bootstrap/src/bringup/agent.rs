@@ -12,10 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use manifests::refusal::{Class, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 
-use super::{BringUpError, Surroundings};
+use super::{BringUpError, Hurdle, Surroundings};
 use crate::agent::view::{Mode, RequestKind};
 use crate::client::{Asked, Client};
 use crate::driver::ServiceRole;
@@ -41,6 +42,9 @@ pub struct Seen {
     pub why: String,
     /// What a person should do.
     pub next: Option<String>,
+    /// The class of what it refuses.
+    #[serde(skip)]
+    pub class: Option<Class>,
     /// The highest term it has seen.
     pub term: u64,
     /// Who leads.
@@ -80,6 +84,7 @@ impl Ask for Client {
             mode: view.mode,
             why: view.why,
             next: view.next,
+            class: Class::ALL.iter().copied().find(|class| view.class.as_deref() == Some(class.name())),
             term: view.term,
             holder: view.holder.filter(|holder| !holder.released).map(|holder| holder.node),
             healthy: health.ok,
@@ -110,14 +115,16 @@ pub enum Verdict {
     /// It could lead now, if asked to.
     MayLead,
     /// Somebody must do something first.
-    Stuck(String),
+    Stuck(Hurdle, String),
 }
 
 /// Whether an agent is what was ordered. An agent that was elected leads, which a follower may.
 pub fn judge(seen: &Seen, role: ServiceRole) -> Verdict {
     let settled = seen.healthy && seen.ready;
     match (seen.mode, role) {
-        (Mode::Degraded | Mode::Refused | Mode::Paused, _) => Verdict::Stuck(seen.why.clone()),
+        (Mode::Degraded, _) => Verdict::Stuck(Hurdle::Degraded, seen.why.clone()),
+        (Mode::Refused, _) => Verdict::Stuck(Hurdle::Refused(seen.class), seen.why.clone()),
+        (Mode::Paused, _) => Verdict::Stuck(Hurdle::Paused, seen.why.clone()),
         (Mode::Leader, _) if settled => Verdict::Done,
         (Mode::Follower | Mode::Candidate, ServiceRole::Follower) if settled => Verdict::Done,
         // A leader of a group that elects becomes one by itself; one that is appointed is told so.
@@ -157,28 +164,33 @@ pub fn command(node: &Path, surroundings: &Surroundings<'_>) -> Command {
 
 /// Waits until the agent is what was ordered; asks it to lead where that was ordered, once.
 ///
+/// A `child` that ends because another agent keeps the node already is taken out, and that one is waited for: a bring-up
+/// that was killed may have started it a moment ago.
+///
 /// # Errors
 /// [`BringUpError::Agent`] when it ends, says that it cannot, or is not there in time.
 pub fn wait(
     ask: &dyn Ask,
-    mut child: Option<&mut Child>,
+    child: &mut Option<Child>,
     log: &Path,
     role: ServiceRole,
     patience: Duration,
     cancel: &Cancel,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Seen, BringUpError> {
-    let stuck = |what: String, next: String| Err(BringUpError::Agent { what, next });
+    let stuck = |hurdle, what: String, next: String| Err(BringUpError::Agent { what, next, hurdle });
     let look = "look with `bootstrap status`; the agent goes on, and the same command only waits again";
     let began = Instant::now();
     let (mut asked, mut said, mut last) = (false, String::new(), None);
     loop {
-        if let Some(child) = child.as_deref_mut()
-            && let Some(status) = child.try_wait().map_err(BringUpError::io("wait for the agent"))?
-        {
+        let ended = child.as_mut().map_or(Ok(None), Child::try_wait).map_err(BringUpError::io("wait for the agent"))?;
+        if ended.is_some_and(|status| status.code() == Some(i32::from(exit::REFUSED))) {
+            tell("another agent keeps this node already");
+            *child = None;
+        } else if let Some(status) = ended {
             let end = end_of(log).unwrap_or_default();
             let what = format!("the agent ended with {status}; the end of its log:\n{end}");
-            return stuck(what, format!("{} has all of it", log.display()));
+            return stuck(Hurdle::Ended(status.code()), what, format!("{} has all of it", log.display()));
         }
         if let Some(seen) = ask.look() {
             let line = format!("the agent is {}: {}", seen.mode.role(), seen.why);
@@ -188,15 +200,15 @@ pub fn wait(
             }
             match judge(&seen, role) {
                 Verdict::Done => return Ok(seen),
-                Verdict::Stuck(why) => {
+                Verdict::Stuck(hurdle, why) => {
                     let next = seen.next.unwrap_or_else(|| look.to_owned());
-                    return stuck(format!("the agent is {}: {why}", seen.mode.role()), next);
+                    return stuck(hurdle, format!("the agent is {}: {why}", seen.mode.role()), next);
                 }
                 Verdict::MayLead if !asked => {
                     asked = true;
                     if let Err(why) = ask.lead("bootstrap --role leader") {
                         let next = "see who leads with `bootstrap lease status`, or stay a follower".to_owned();
-                        return stuck(format!("the agent cannot lead: {why}"), next);
+                        return stuck(Hurdle::NotLeading, format!("the agent cannot lead: {why}"), next);
                     }
                 }
                 Verdict::MayLead | Verdict::Wait => {}
@@ -204,12 +216,15 @@ pub fn wait(
             last = Some(seen);
         }
         if began.elapsed() > patience {
+            let follows = |seen: &Seen| matches!(seen.mode, Mode::Follower | Mode::Candidate);
+            let not_leading = role == ServiceRole::Leader && last.as_ref().is_some_and(follows);
+            let hurdle = if not_leading { Hurdle::NotLeading } else { Hurdle::Late };
             let found = last.map_or_else(
                 || "nobody answers on its socket".to_owned(),
                 |seen| format!("it is {} ({}), and ready: {}", seen.mode.role(), seen.why, seen.ready_why),
             );
             let what = format!("the agent is no ready {} after {} s: {found}", role.as_str(), patience.as_secs());
-            return stuck(what, look.to_owned());
+            return stuck(hurdle, what, look.to_owned());
         }
         cancel.check().map_err(|_| BringUpError::Io {
             what: "wait any longer for the agent".into(),
@@ -245,6 +260,7 @@ mod tests {
             mode,
             why: "so".into(),
             next: None,
+            class: None,
             term: 1,
             holder: None,
             healthy: true,
@@ -274,7 +290,7 @@ mod tests {
     fn waited(script: &Script, role: ServiceRole, patience: u64) -> Result<Seen, BringUpError> {
         let cancel = Cancel::default();
         let patience = Duration::from_millis(patience);
-        wait(script, None, Path::new("/nowhere"), role, patience, &cancel, &mut |_| {})
+        wait(script, &mut None, Path::new("/nowhere"), role, patience, &cancel, &mut |_| {})
     }
 
     #[test]

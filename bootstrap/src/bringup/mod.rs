@@ -22,7 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use manifests::refusal::Refusal;
+use manifests::refusal::{Class, Refusal};
 use snapkit::chain::ChainError;
 use snapkit::image::ImageError;
 use snapkit::image::keep::KeepError;
@@ -142,7 +142,26 @@ pub enum BringUpError {
         what: String,
         /// What to do.
         next: String,
+        /// What kept it.
+        hurdle: Hurdle,
     },
+}
+
+/// What keeps an agent from being what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hurdle {
+    /// It follows, and does not lead: somebody else does, or it may not.
+    NotLeading,
+    /// It refuses something, of this class where that is known.
+    Refused(Option<Class>),
+    /// The node is half switched, or a service cannot be proven dead.
+    Degraded,
+    /// A person paused it.
+    Paused,
+    /// It ended, with this exit code; `None` if it was killed.
+    Ended(Option<i32>),
+    /// It did not become ready in time.
+    Late,
 }
 
 impl From<Refusal> for BringUpError {

@@ -288,13 +288,13 @@ fn run_agent(
     let mut child = if runs { None } else { Some(agent::start(&up.order.node, up.surroundings)?) };
     let log = agent::log_of(&up.order.node);
     let (role, patience) = (up.order.role, up.order.patience);
-    let seen = agent::wait(ask, child.as_mut(), &log, role, patience, cancel, tell)?;
+    let seen = agent::wait(ask, &mut child, &log, role, patience, cancel, tell)?;
     clock.end("agent");
     if seen.service.is_some() && !without_images {
         report.running = running(up, places)?;
         clock.end("running");
     }
-    report.agent = Some(Agent { started: !runs, seen });
+    report.agent = Some(Agent { started: child.is_some(), seen });
     report.stage = "running";
     Ok(())
 }

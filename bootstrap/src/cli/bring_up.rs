@@ -10,12 +10,12 @@ use std::time::Duration;
 use bootstrap::bringup::agent;
 use bootstrap::bringup::prerequisites::Prerequisite;
 use bootstrap::bringup::report::BroughtUp;
-use bootstrap::bringup::{self, AgentStart, BringUpError, Order, Paths, Surroundings, Which};
+use bootstrap::bringup::{self, AgentStart, BringUpError, Hurdle, Order, Paths, Surroundings, Which};
 use bootstrap::client::Client;
 use bootstrap::driver::ServiceRole;
 use bootstrap::origin::{self, Origin};
 use clap::{Args, ValueEnum};
-use manifests::refusal::{Class, Refusal};
+use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 use snapkit::config::{Config, Environment, Flags};
@@ -171,7 +171,10 @@ pub(super) fn run(args: &BringUpArgs, quiet: bool, out: &mut Output, cancel: &Ca
         return Err(Refusal::new(Class::Prereq, done.node, expected, found).into());
     }
     if order.agent == AgentStart::Foreground && !args.dry_run && done.agent.is_none() {
-        let error = agent::command(&order.node, &surroundings).exec();
+        let mut agent = agent::command(&order.node, &surroundings);
+        // It goes on in the form that was asked for.
+        agent.args(out.is_json().then_some("--json")).args(quiet.then_some("--quiet"));
+        let error = agent.exec();
         return Err(CliError::from(error).context("cannot become the agent"));
     }
     Ok(Exit::DONE)
@@ -216,9 +219,17 @@ fn refused(error: BringUpError) -> CliError {
     let again = "the same command goes on from here";
     match error {
         BringUpError::Manifest(error) => explained(error),
-        BringUpError::Agent { ref next, .. } => {
+        BringUpError::Agent { ref next, hurdle, .. } => {
             let next = next.clone();
-            CliError::from(error).next(next)
+            let refused = match hurdle {
+                Hurdle::NotLeading => CliError::from(error).with_exit(Exit::of_code(exit::NOT_LEADER)),
+                Hurdle::Refused(Some(class)) => CliError::of_class(error, class),
+                Hurdle::Refused(None) | Hurdle::Paused => CliError::from(error).with_exit(Exit::REFUSED),
+                Hurdle::Degraded => CliError::from(error).with_exit(Exit::DEGRADED),
+                Hurdle::Ended(code) => CliError::from(error).with_exit(ended(code)),
+                Hurdle::Late => error.into(),
+            };
+            refused.next(next)
         }
         BringUpError::Node(NodeError::Restore(error)) => {
             let goes_on = error.can_go_on();
@@ -230,6 +241,12 @@ fn refused(error: BringUpError) -> CliError {
         }
         error => error.into(),
     }
+}
+
+/// The exit code of an agent that ended too early, as its own; in order, or killed, is too early, too.
+fn ended(code: Option<i32>) -> Exit {
+    let own = code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code != exit::DONE);
+    Exit::of_code(own.unwrap_or(exit::COULD_NOT_RUN))
 }
 
 /// A bring-up as it is printed.

@@ -135,8 +135,25 @@ struct Loop {
     hanging: HashSet<u64>,
     marks: Marks,
     collecting: Option<Receiver<()>>,
-    /// The wish that waits for the probe; `None` when the store was found fit, or nothing needs it.
-    probing: Option<(Receiver<Result<(), String>>, LeaseWish)>,
+    /// The probe that a wish waits for; `None` when the store was found fit, or nothing needs it.
+    probing: Option<Probing>,
+}
+
+/// A probe of the store, and what waits for it. One that fails is made again: the store may only have been away.
+struct Probing {
+    probe: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    result: Receiver<Result<(), String>>,
+    again: Option<BootTime>,
+    wish: LeaseWish,
+}
+
+impl Probing {
+    fn start(probe: Arc<dyn Fn() -> Result<(), String> + Send + Sync>, wish: LeaseWish) -> Self {
+        let (done, result) = bounded(1);
+        let tried = Arc::clone(&probe);
+        thread::spawn(move || done.send(tried()));
+        Self { probe, result, again: None, wish }
+    }
 }
 
 impl Loop {
@@ -149,10 +166,9 @@ impl Loop {
     ) -> Loop {
         let Config { store, chain, trusted, lease, node, instance, signer, writer, api, head, capability } = config;
         let probing = expires.then(|| {
-            let (done, result) = bounded(1);
             let (store, signer) = (Arc::clone(&store), Arc::clone(&signer));
-            thread::spawn(move || done.send(capability::ensure(&*store, &*signer, &capability, Timestamp::now())));
-            (result, LeaseWish::Follow)
+            let probe = move || capability::ensure(&*store, &*signer, &capability, Timestamp::now());
+            Probing::start(Arc::new(probe), LeaseWish::Follow)
         });
         let holder = EntryHolder { node, instance, key: signer.public().id(), writer, api };
         let me = Member { chain, group: lease.group.clone(), holder, expires, timing: timing.clone() };
@@ -205,9 +221,9 @@ impl Loop {
     /// Leading waits until the store is known to be fit for it; giving back and following do not.
     fn wish(&mut self, wish: LeaseWish) {
         match &mut self.probing {
-            Some((_, kept)) if matches!(wish, LeaseWish::Lead | LeaseWish::Force { .. }) => *kept = wish,
-            Some((_, kept)) => {
-                *kept = LeaseWish::Follow;
+            Some(probing) if matches!(wish, LeaseWish::Lead | LeaseWish::Force { .. }) => probing.wish = wish,
+            Some(probing) => {
+                probing.wish = LeaseWish::Follow;
                 self.tell(Event::Wish(wish));
             }
             None => self.tell(Event::Wish(wish)),
@@ -215,21 +231,24 @@ impl Loop {
     }
 
     fn look_at_probe(&mut self) {
-        let Some((result, _)) = &self.probing else {
+        let Some(mut probing) = self.probing.take() else {
             return;
         };
-        match result.try_recv() {
-            Ok(Ok(())) => {
-                let (_, wish) = self.probing.take().expect("it was looked at");
-                self.tell(Event::Wish(wish));
-            }
+        let now = BootTime::now();
+        if probing.again.is_some_and(|at| now >= at) {
+            probing = Probing::start(probing.probe, probing.wish);
+        }
+        match probing.result.try_recv() {
+            Ok(Ok(())) => return self.tell(Event::Wish(probing.wish)),
             Ok(Err(why)) => {
                 let store = self.store.url().to_owned();
+                probing.again = Some(now + self.timing.ttl * 2);
                 self.note(LeaseNote::Unfit(format!("{store} is not fit for automatic leadership: {why}")));
             }
-            // Not ready, or unfit as was told: then nothing is ever claimed by this run.
+            // Not ready, or unfit as was told: then nothing is claimed.
             Err(_) => {}
         }
+        self.probing = Some(probing);
     }
 
     fn tell(&mut self, event: Event) {

@@ -243,12 +243,17 @@ fn replica(view: &View, health: &Answer, limits: &Limits, max_lag: u64, now: Tim
     }
     let behind = close_behind(view, limits, max_lag, now);
     match (service_as("follower", view), behind) {
-        (Err(_), _) if view.service.driver.is_some() && view.service.running_as.is_none() => {
+        (Err(_), _) if view.service.driver.is_some() && is_cold(view) => {
             no("cold standby: nothing serves here")
         }
         (Err(why), _) | (_, Err(why)) => no(why),
         (Ok(()), Ok(lag)) => yes(format!("follows, {lag} snapshots behind")),
     }
+}
+
+/// Whether this is a follower on which nothing is to run.
+fn is_cold(view: &View) -> bool {
+    view.service.running_as.is_none() && !view.service.follows
 }
 
 /// Whether the node does what it is there for: leads, or stands by close behind.
@@ -270,7 +275,7 @@ fn ready(view: &View, health: &Answer, limits: &Limits, now: Timestamp) -> Answe
         Mode::Follower | Mode::Candidate | Mode::Paused => match close_behind(view, limits, limits.max_lag, now) {
             Err(why) => no(why),
             // A cold standby runs nothing, and is ready to take over.
-            Ok(lag) if view.service.running_as.is_none() => yes(format!("stands by, {lag} snapshots behind")),
+            Ok(lag) if is_cold(view) => yes(format!("stands by, {lag} snapshots behind")),
             Ok(_) => replica(view, health, limits, limits.max_lag, now),
         },
         Mode::Draining => no("draining: it leads, and takes no new work"),
@@ -328,6 +333,13 @@ mod tests {
             let state = state(name);
             assert_eq!((state.role.as_str(), answers(&state)), (role, expected), "{name}: {state:#?}");
         }
+    }
+
+    #[test]
+    fn a_follower_whose_service_is_to_run_is_not_ready_without_it() {
+        let state = changed("cold_standby", |view| view.service.follows = true);
+        assert_eq!(answers(&state), [true, false, false, false]);
+        assert_eq!(state.ready.why, "the service is not running");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use manifests::refusal::Class;
 
 use super::{Action, Doing, Event, Hook, Leadership, Machine, Service, pause};
 use crate::agent::persist::Led;
@@ -60,6 +61,8 @@ pub struct Trouble {
     pub next: Option<String>,
     /// Something was not to be believed: asking again does not help.
     pub refused: bool,
+    /// The class of that refusal.
+    pub class: Option<Class>,
 }
 
 impl Machine {
@@ -272,6 +275,6 @@ impl Machine {
 impl Event {
     /// The event for a job on the chain that could not even be begun.
     pub fn looked_badly(why: impl Into<String>) -> Self {
-        Self::Looked(Err(Trouble { why: why.into(), next: None, refused: false }))
+        Self::Looked(Err(Trouble { why: why.into(), next: None, refused: false, class: None }))
     }
 }
