@@ -12,6 +12,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use manifests::document::root::WriterRange;
 use manifests::keys::Signer;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -39,7 +40,8 @@ pub struct Options {
     pub follower_runs: bool,
     /// More lines for `[pins.service]`.
     pub service: String,
-    /// More lines for each `bootstrap.toml`, behind its top level: `[hooks.…]`, `[surface]`, …. `NODE` stands for the node's name.
+    /// More lines for each `bootstrap.toml`, behind its top level: `[hooks.…]`, `[surface]`, …. `NODE` stands for the node's
+    /// name, and `SNAPKIT` for the first words of an argv that run `snapkit` as [`Member::snapshot`] does.
     pub agent: String,
     /// The store of the lease if it is not that of the chain.
     pub lease_store: Option<String>,
@@ -102,7 +104,7 @@ impl Group {
         let members = members.collect::<Vec<_>>().join(", ");
         group.pin(&options, &members);
         for node in &group.nodes {
-            let agent = options.agent.replace("NODE", &node.name);
+            let agent = options.agent.replace("NODE", &node.name).replace("SNAPKIT", &node.snapkit());
             let from = group.from();
             let text = format!(
                 "from = \"{from}\"\nmanifest = \"app\"\nnode = \"{}\"\npoll_seconds = 1\nmax_lag = 2\n{agent}",
@@ -200,6 +202,16 @@ impl Group {
             assert!(Instant::now() < end, "nobody leads\n{}", self.story());
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The entries of the lease log, in order; those that are none are `null`.
+    pub fn lease_log(&self) -> Vec<Value> {
+        let mut files: Vec<PathBuf> = (fs::read_dir(self.issuer.machine.path("store/lease/app")).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+            .collect();
+        files.sort();
+        files.iter().map(|file| entry(file).unwrap_or_default()).collect()
     }
 
     /// What the service of the leader wrote, on all nodes, in its true order.
@@ -317,6 +329,16 @@ impl Member {
         self.machine.bootstrap(&[request, "node", "--reason", "test"])
     }
 
+    /// The words of [`Options::agent`] for `SNAPKIT`, quoted and with commas.
+    fn snapkit(&self) -> String {
+        let command = self.machine.command::<&str>(&[]);
+        let variables = command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+        let variables = variables.map(|(name, value)| format!("{name}={value}"));
+        let words = ["/usr/bin/env".to_owned(), "-C".to_owned(), self.machine.arg("")].into_iter();
+        let words = words.chain(variables).chain([crate::binary::snapkit().display().to_string()]);
+        words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ")
+    }
+
     /// `snapkit snapshot` of its active state, under its lease.
     pub fn snapshot(&self) -> Run {
         let state = format!("tree={}", self.machine.arg("node/current"));
@@ -398,6 +420,12 @@ pub fn gone(pid: Pid) {
         assert!(Instant::now() < end, "the process {pid:?} lives");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn entry(file: &Path) -> Option<Value> {
+    let envelope: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let payload = base64::engine::general_purpose::STANDARD.decode(envelope["payload"].as_str()?).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 fn lines(path: &Path) -> Vec<Value> {
