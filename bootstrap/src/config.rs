@@ -243,7 +243,9 @@ impl AgentConfig {
             within("ingress.every_seconds", ingress.every_seconds, 1, 3600)?;
         }
         match &self.surface {
-            Some(SurfaceConfig { url: Some(url), .. }) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            Some(SurfaceConfig { url: Some(url), .. })
+                if !url.starts_with("http://") && !url.starts_with("https://") =>
+            {
                 Err(format!("surface.url must be of http or https, found {url}"))
             }
             Some(surface) if surface.certificate.is_some() != surface.key.is_some() => {
@@ -301,7 +303,8 @@ mod tests {
 
     #[test]
     fn others_are_told_only_an_address_that_leads_here() {
-        let told = |surface: &str| read(&format!("{}[surface]\n{surface}\n", from())).unwrap().surface.unwrap().address();
+        let told =
+            |surface: &str| read(&format!("{}[surface]\n{surface}\n", from())).unwrap().surface.unwrap().address();
         let tls = "certificate = \"c\"\nkey = \"k\"";
         assert_eq!(told("listen = \"127.0.0.1:8480\""), None);
         assert_eq!(told(&format!("listen = \"0.0.0.0:8480\"\n{tls}")), None);

@@ -111,7 +111,8 @@ impl<'a> Kept<'a> {
 
     /// `bootstrap --from` for it.
     pub fn command(&self, from: &str, more: &[&str]) -> Command {
-        let mut args = vec!["--progress", "none", "--from", from, "--manifest", "app", "node", "--leave-paths", "--json"];
+        let mut args =
+            vec!["--progress", "none", "--from", from, "--manifest", "app", "node", "--leave-paths", "--json"];
         args.extend(more);
         let mut command = self.machine.bootstrap_command(&args);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));

@@ -198,7 +198,8 @@ impl Shown {
         let follows = matches!(mode, Mode::Follower | Mode::Candidate | Mode::Paused);
         if setup.leadership == Leadership::Auto && follows && !said {
             if let Err(why) = machine.may_lead(now) {
-                let asked = machine.kept().paused.is_some() || machine.kept().held.is_some() || machine.drained().is_some();
+                let asked =
+                    machine.kept().paused.is_some() || machine.kept().held.is_some() || machine.drained().is_some();
                 let next = if asked {
                     "`bootstrap resume NODE-DIR --reason WHY`, when that is over"
                 } else {
@@ -213,14 +214,19 @@ impl Shown {
                     let silent = lease.seen.map(|at| now.since(at)).filter(|silent| *silent > setup.ttl);
                     if let Some(silent) = silent.filter(|_| setup.leadership == Leadership::Auto && !said) {
                         let what = format!("{} was last seen to write {} s ago", holder.node, silent.as_secs());
-                        let next = format!("see whether {} and the other members run, and reach the store", holder.node);
+                        let next =
+                            format!("see whether {} and the other members run, and reach the store", holder.node);
                         add("holder_silent", what, next);
                     }
                 }
                 _ if lease.seq.is_none() => {}
                 _ if setup.leadership == Leadership::Static => {
                     let next = "`bootstrap promote NODE-DIR --reason WHY` on the node that is to lead";
-                    add("nobody_leads", "the lease is free, and nobody takes it without an operator's word".into(), next.into());
+                    add(
+                        "nobody_leads",
+                        "the lease is free, and nobody takes it without an operator's word".into(),
+                        next.into(),
+                    );
                 }
                 _ if setup.leadership == Leadership::Auto => {
                     let next = "look at the other members: one that may lead takes it";

@@ -161,7 +161,11 @@ fn write_commands(page: &mut String, state: &State) {
             }
             commands.push(("demote", "Step down in order: drain, stop, a last snapshot, give the lease back.", true));
             if view.paused.is_none() {
-                commands.push(("pause", "Go on leading; if the lease is lost, do not take it again until resumed.", true));
+                commands.push((
+                    "pause",
+                    "Go on leading; if the lease is lost, do not take it again until resumed.",
+                    true,
+                ));
             }
         }
         Mode::Follower | Mode::Candidate | Mode::Fenced => {

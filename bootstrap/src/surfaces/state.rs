@@ -243,9 +243,7 @@ fn replica(view: &View, health: &Answer, limits: &Limits, max_lag: u64, now: Tim
     }
     let behind = close_behind(view, limits, max_lag, now);
     match (service_as("follower", view), behind) {
-        (Err(_), _) if view.service.driver.is_some() && is_cold(view) => {
-            no("cold standby: nothing serves here")
-        }
+        (Err(_), _) if view.service.driver.is_some() && is_cold(view) => no("cold standby: nothing serves here"),
         (Err(why), _) | (_, Err(why)) => no(why),
         (Ok(()), Ok(lag)) => yes(format!("follows, {lag} snapshots behind")),
     }

@@ -405,7 +405,12 @@ fn disk_full_during_materialize() {
     let mut told = Told::following(setup(Leadership::Auto), Kept::default());
     told.claim(5);
     told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 })));
-    told.tell(Event::Materialized(Err(Trouble { why: "no space left".into(), next: None, refused: false, class: None })));
+    told.tell(Event::Materialized(Err(Trouble {
+        why: "no space left".into(),
+        next: None,
+        refused: false,
+        class: None,
+    })));
     told.expect(&Action::Wish(LeaseWish::Release)).expect_not(starts);
     assert!(told.machine.alarms()[0].what.contains("no space left"));
 }
