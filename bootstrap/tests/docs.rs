@@ -1,5 +1,7 @@
 //! The pages in `docs/` say what the command does.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../snapkit/tests/pages/mod.rs"]
 mod pages;
 

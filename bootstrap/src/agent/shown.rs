@@ -196,17 +196,18 @@ impl Shown {
         // What is said above need not be said again.
         let said = machine.trouble().is_some() || machine.unfit().is_some() || mode == Mode::Degraded;
         let follows = matches!(mode, Mode::Follower | Mode::Candidate | Mode::Paused);
-        if setup.leadership == Leadership::Auto && follows && !said {
-            if let Err(why) = machine.may_lead(now) {
-                let asked =
-                    machine.kept().paused.is_some() || machine.kept().held.is_some() || machine.drained().is_some();
-                let next = if asked {
-                    "`bootstrap resume NODE-DIR --reason WHY`, when that is over"
-                } else {
-                    "nothing, if that is meant or soon over; else mend what it says"
-                };
-                add("no_candidate", format!("this node would not take over: {why}"), next.into());
-            }
+        if setup.leadership == Leadership::Auto
+            && follows
+            && !said
+            && let Err(why) = machine.may_lead(now)
+        {
+            let asked = machine.kept().paused.is_some() || machine.kept().held.is_some() || machine.drained().is_some();
+            let next = if asked {
+                "`bootstrap resume NODE-DIR --reason WHY`, when that is over"
+            } else {
+                "nothing, if that is meant or soon over; else mend what it says"
+            };
+            add("no_candidate", format!("this node would not take over: {why}"), next.into());
         }
         if machine.holds().is_none() && mode != Mode::Candidate {
             match machine.holder() {

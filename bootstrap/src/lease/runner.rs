@@ -72,7 +72,7 @@ pub struct Runner {
 
 enum Order {
     Chain(ChainHead),
-    Trust(Trusted),
+    Trust(Box<Trusted>),
 }
 
 impl Runner {
@@ -112,9 +112,12 @@ impl Runner {
 
     /// Tells a newer root or newer pins.
     pub fn trust(&self, trusted: Trusted) {
-        let _ = self.orders.send(Order::Trust(trusted));
+        let _ = self.orders.send(Order::Trust(Box::new(trusted)));
     }
 }
+
+/// A request by its number, and how it ended.
+type Answered = (u64, Answer);
 
 struct Asked {
     id: u64,
@@ -130,7 +133,7 @@ struct Loop {
     timing: Timing,
     notes: Sender<LeaseNote>,
     view: Arc<RwLock<LeaseView>>,
-    answers: (Sender<(u64, Answer)>, Receiver<(u64, Answer)>),
+    answers: (Sender<Answered>, Receiver<Answered>),
     asked: Option<Asked>,
     hanging: HashSet<u64>,
     marks: Marks,
@@ -192,7 +195,7 @@ impl Loop {
                 },
                 recv(orders) -> order => match order {
                     Ok(Order::Chain(head)) => self.tell(Event::Chain(head)),
-                    Ok(Order::Trust(trusted)) => self.log.trust(trusted),
+                    Ok(Order::Trust(trusted)) => self.log.trust(*trusted),
                     Err(_) => return,
                 },
                 recv(answers) -> answer => {
