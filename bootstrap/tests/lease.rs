@@ -79,6 +79,7 @@ impl Group {
             writer: Some(key(number).public().id()),
             api: None,
             head: ChainHead { epoch: 0, seq: 3, digest: chain(), term: 4 },
+            observes: false,
             capability: self.directory.path().join(format!("capability-{number}.json")),
         })
         .unwrap()

@@ -32,6 +32,8 @@ const PYTHON: &str = "/usr/bin/python3";
 pub struct Options {
     /// How many nodes; they are called `a`, `b`, ….
     pub nodes: usize,
+    /// How many of them, the last ones, are no members of the lease.
+    pub observers: usize,
     /// `auto` or `static`.
     pub mode: &'static str,
     /// The time to live of a claim; 5 is the least.
@@ -50,7 +52,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (service, agent) = (String::new(), String::new());
-        Self { nodes: 3, mode: "auto", ttl_seconds: 5, follower_runs: false, service, agent, lease_store: None }
+        Self {
+            nodes: 3,
+            observers: 0,
+            mode: "auto",
+            ttl_seconds: 5,
+            follower_runs: false,
+            service,
+            agent,
+            lease_store: None,
+        }
     }
 }
 
@@ -61,6 +72,7 @@ pub struct Group {
     /// The nodes.
     pub nodes: Vec<Member>,
     shared: TempDir,
+    members: String,
 }
 
 /// A node of the group.
@@ -98,11 +110,11 @@ impl Group {
             document.writers.extend(keys.iter().map(may));
             document.writers.sort_by_key(|range| range.key);
         });
-        let group = Self { issuer, nodes, shared };
-        let members = group.nodes.iter().zip(keys);
+        let mut group = Self { issuer, nodes, shared, members: String::new() };
+        let members = group.nodes.iter().zip(keys).take(options.nodes - options.observers);
         let members = members.map(|(node, key)| format!("{{ node = \"{}\", key = \"{}\" }}", node.name, key.id()));
-        let members = members.collect::<Vec<_>>().join(", ");
-        group.pin(&options, &members);
+        group.members = members.collect::<Vec<_>>().join(", ");
+        group.pin(&options);
         for node in &group.nodes {
             let agent = options.agent.replace("NODE", &node.name).replace("SNAPKIT", &node.snapkit());
             let from = group.from();
@@ -118,8 +130,9 @@ impl Group {
         group
     }
 
-    /// Signs what the options say.
-    fn pin(&self, options: &Options, members: &str) {
+    /// Signs pins as the options say, and a manifest with them; the nodes and their number stay as they are.
+    pub fn pin(&self, options: &Options) {
+        let members = &self.members;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("service/exclusive.py");
         let (script, shared) = (script.display(), self.shared.path().display());
         let ask = |path: &str| {

@@ -232,8 +232,8 @@ fn a_snapshot_is_taken_by_the_leader_only() {
     group.nodes[0].machine.write("alone.toml", format!("store = \"{}\"\n", group.from()));
     let alone = group.nodes[0].machine.run(&["--config", "alone.toml", "snapshot", &state, "--json"]);
     alone.expect(66).stderr_names("E_FENCED");
-    let log = group.issuer.machine.ok(&["log", "--json"]);
-    assert!(!log.text().contains("\"seq\":4"), "{}", log.text());
+    let log = group.issuer.machine.ok(&["log", "--json"]).json("snapkit.log/1");
+    assert_eq!((&log["latest"], &log["head"]), (&seq.into(), &(seq + 1).into()), "no record but the fence: {log}");
     snapshot(&group.nodes[1]);
     group.no_conflicts();
 }
@@ -339,5 +339,72 @@ fn in_static_leadership_an_operator_decides() {
     });
     group.nodes[0].request("promote").expect(0);
     group.nodes[0].wait_mode("leader");
+    group.no_conflicts();
+}
+
+/// Fault: an agent that was started while the store of the lease could not be reached took no part until it was restarted.
+#[test]
+fn an_agent_that_was_started_without_the_store_takes_part_when_it_is_back() {
+    let place = tempfile::tempdir().unwrap();
+    let lease = place.path().join("lease").display().to_string();
+    let options = Options { nodes: 1, lease_store: Some(lease.clone()), ..Options::default() };
+    let mut group = Group::new(options);
+    fs::write(&lease, "no directory").unwrap();
+    group.start();
+    group.nodes[0].wait("says that it takes no part", |state| {
+        state["problems"].as_array().is_some_and(|all| all.iter().any(|problem| problem["name"] == "unfit"))
+    });
+    fs::remove_file(&lease).unwrap();
+    fs::create_dir(&lease).unwrap();
+    group.nodes[0].wait_mode("leader");
+    group.nodes[0].end();
+    // The same with the chain, whose pins are known from before.
+    let (store, away) = (group.issuer.machine.path("store"), group.issuer.machine.path("away"));
+    fs::rename(&store, &away).unwrap();
+    group.start();
+    group.nodes[0].wait("cannot read the chain", |state| state["chain"]["failure"].is_string());
+    fs::rename(&away, &store).unwrap();
+    group.nodes[0].wait("leads again", |state| state["mode"] == "leader" && state["term"] == 2);
+    group.no_conflicts();
+}
+
+#[test]
+fn a_node_that_is_no_member_sees_who_leads_and_never_does() {
+    let mut group = Group::new(Options { nodes: 3, observers: 1, ..Options::default() });
+    group.lead_by(0);
+    let state = group.nodes[2].wait("names the leader", |state| state["holder"]["node"] == "a");
+    assert_eq!(state["mode"], "follower");
+    assert!(state["why"].as_str().unwrap().contains("a leads in term 1"), "{state:#}");
+    assert!(state["problems"].to_string().contains("not a member"), "{state:#}");
+    group.nodes[0].kill_agent();
+    assert_eq!(group.leader(&[0]), 1);
+    group.nodes[2].wait("names the next one", |state| state["holder"]["node"] == "b" && state["term"] == 2);
+    group.nodes[1].kill_agent();
+    group.nodes[2].wait("nobody is seen any more", |state| state["holder_seen_ms_ago"].as_u64() > Some(12_000));
+    assert_eq!(group.nodes[2].state().unwrap()["mode"], "follower");
+    assert!(group.lease_log().iter().all(|entry| entry["holder"]["node"] != "c"));
+    group.no_conflicts();
+}
+
+#[test]
+fn other_pins_are_used_where_nobody_leads_and_by_the_leader_when_it_is_none() {
+    let mut group = Group::new(Options { nodes: 2, ..Options::default() });
+    group.lead_by(0);
+    assert_eq!(group.nodes[1].state().unwrap()["service"]["running_as"], Value::Null);
+    group.pin(&Options { nodes: 2, follower_runs: true, ..Options::default() });
+    group.nodes[1].wait("runs as the new pins say", |state| {
+        state["service"]["running_as"] == "follower" && state["service"]["ready"] == true
+    });
+    let service = group.nodes[0].service_pid().unwrap();
+    let state = group.nodes[0].wait("says it", |state| state["problems"].to_string().contains("pins_changed"));
+    assert_eq!((&state["mode"], &state["term"]), (&"leader".into(), &1.into()));
+    assert_eq!(group.nodes[0].service_pid(), Some(service), "the leader goes on");
+    group.nodes[1].wait("may take over", |state| state["mode"] == "candidate" && state["holder"]["node"] == "a");
+    group.nodes[0].request("handoff").expect(0);
+    group.nodes[1].wait_mode("leader");
+    let state = group.nodes[0].wait("follows as the new pins say", |state| {
+        state["service"]["running_as"] == "follower" && state["service"]["ready"] == true
+    });
+    assert!(!state["problems"].to_string().contains("pins_changed"), "{state:#}");
     group.no_conflicts();
 }

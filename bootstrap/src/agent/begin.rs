@@ -20,7 +20,7 @@ use snapkit::config::{Config, Setting, Source};
 use snapkit::node::NodeError;
 use snapkit::trust::TrustDir;
 
-use super::follow::Follower;
+use super::follow::{Follower, Standing};
 use super::machine::{Hook, Leadership, Setup, Trouble};
 use super::persist::{AgentDir, PersistError};
 use crate::config::{AgentConfig, ConfigError, SurfaceConfig};
@@ -35,7 +35,7 @@ pub struct Begun {
     /// The operator's file.
     pub agent: AgentConfig,
     /// The agent's own directory, locked.
-    pub directory: AgentDir,
+    pub directory: Arc<AgentDir>,
     /// The node that follows.
     pub follower: Follower,
     /// What may run.
@@ -46,11 +46,13 @@ pub struct Begun {
     pub setup: Setup,
     /// The driver of the service, if the pins name one.
     pub driver: Option<Box<dyn Driver>>,
-    /// The lease, if this node takes part in one.
+    /// How the lease is joined, if the pins have one.
+    pub joining: Option<Arc<Joining>>,
+    /// The lease, if it could be joined.
     pub lease: Option<Runner>,
     /// What is served, and where.
     pub surfaces: surfaces::Config,
-    /// Why this node takes no part in the lease of its pins.
+    /// Why the lease could not be joined yet.
     pub unfit: Option<String>,
 }
 
@@ -112,14 +114,23 @@ struct KeptPins {
     pins: Pins,
 }
 
-/// Reads, follows and checks everything; nothing of the node is changed but the agent's own files.
+/// Reads, follows and checks everything; nothing of the node is changed but the agent's own files. An agent that begins again
+/// by other pins has its directory already.
 ///
 /// # Errors
 /// [`BeginError`]
-pub fn begin(node: &Path, mut config: Config, cancel: &Cancel) -> Result<Begun, BeginError> {
+pub fn begin(
+    node: &Path,
+    mut config: Config,
+    cancel: &Cancel,
+    held: Option<Arc<AgentDir>>,
+) -> Result<Begun, BeginError> {
     let node = snapkit::node::NodeDir::open(node)?.path().to_owned();
     let agent = AgentConfig::read(&node)?;
-    let directory = AgentDir::open(&node)?;
+    let directory = match held {
+        Some(held) => held,
+        None => Arc::new(AgentDir::open(&node)?),
+    };
     if let Some(home) = &agent.home {
         config.home = Setting::new(home.clone(), Source::Flag("home in bootstrap.toml"));
     }
@@ -131,62 +142,94 @@ pub fn begin(node: &Path, mut config: Config, cancel: &Cancel) -> Result<Begun, 
     let (name, cancel_) = (agent.node.clone().unwrap_or_default(), cancel.clone());
     let mut follower = Follower { node: node.clone(), name, from, manifest, config, cancel: cancel_ };
     let known = pins(&follower, &directory)?;
-    let (name, unfit) = identity(&agent, &known.pins, key.as_ref());
+    let (name, barred) = identity(&agent, &known.pins, key.as_ref());
     follower.name.clone_from(&name);
-    let driver = match &known.pins.service {
+    let driver = driver_of(&known.pins, &agent, directory.path())?;
+    let instance = instance()?;
+    let setup = Setup { barred, ..setup(&agent, &known.pins, name, &instance) };
+    let surfaces = surfaces_of(&agent, &node, &directory, &setup);
+    let joining = match &known.pins.lease {
         None => None,
-        Some(service) => {
-            let setup = driver::Setup::new(service, &known.pins.images, directory.path());
-            let manager = agent.service.manager.unwrap_or(setup.manager);
-            Some(driver::open(&driver::Setup { engine: &agent.service.engine, manager, ..setup })?)
+        Some(lease) => {
+            let observes = setup.barred.is_some();
+            // Somebody who only reads signs nothing; what holds a lease log wants a key all the same.
+            let signer = match key.filter(|_| !observes) {
+                Some(key) => key,
+                None => SecretKey::from_seed(&random()?),
+            };
+            let (signer, lease, api) = (Arc::new(signer), lease.clone(), agent.surface.as_ref());
+            let (chain, store) = (known.chain, lease.store.clone().unwrap_or_else(|| known.store.clone()));
+            let (follower, api) = (follower.clone(), api.and_then(SurfaceConfig::address));
+            Some(Arc::new(Joining { follower, lease, chain, store, instance, signer, observes, api }))
         }
     };
-    let instance = instance()?;
-    let setup = setup(&agent, &known.pins, name, &instance);
-    let surfaces = surfaces_of(&agent, &node, &directory, &setup);
-    let (lease, unfit) = match (unfit, &known.pins.lease, key) {
-        (None, Some(lease), Some(key)) => match take_part(&follower, &known, lease, &agent, instance, key) {
-            Ok(runner) => (Some(runner), None),
-            // Tried again by the next agent: a service manager restarts this one, or a person does.
-            Err(why) => (None, Some(why)),
-        },
-        (unfit, _, _) => (None, unfit),
+    let joined = joining.as_ref().map(|joining| {
+        let standing = follower.standing().map_err(|trouble| trouble.why)?;
+        joining.join(standing)
+    });
+    let (lease, unfit) = match joined {
+        None => (None, None),
+        Some(Ok(runner)) => (Some(runner), None),
+        // Tried again as soon as the chain can be read.
+        Some(Err(why)) => (None, Some(why)),
     };
     let (pins, pins_digest) = (known.pins, known.digest);
-    Ok(Begun { agent, directory, follower, pins, pins_digest, setup, driver, lease, surfaces, unfit })
+    Ok(Begun { agent, directory, follower, pins, pins_digest, setup, driver, joining, lease, surfaces, unfit })
 }
 
-/// Starts the lease's own thread.
-fn take_part(
-    follower: &Follower,
-    known: &KeptPins,
-    lease: &Lease,
-    agent: &AgentConfig,
+/// The driver of the service that the pins name, as the operator's file has it.
+///
+/// # Errors
+/// [`DriverError`]: it cannot be used here.
+pub fn driver_of(pins: &Pins, agent: &AgentConfig, directory: &Path) -> Result<Option<Box<dyn Driver>>, DriverError> {
+    let Some(service) = &pins.service else { return Ok(None) };
+    let setup = driver::Setup::new(service, &pins.images, directory);
+    let manager = agent.service.manager.unwrap_or(setup.manager);
+    driver::open(&driver::Setup { engine: &agent.service.engine, manager, ..setup }).map(Some)
+}
+
+/// What joining the lease takes, beside the chain as it stands.
+pub struct Joining {
+    follower: Follower,
+    lease: Lease,
+    chain: Digest,
+    store: String,
     instance: Nonce,
-    key: SecretKey,
-) -> Result<Runner, String> {
-    let told = |error: &dyn std::error::Error| super::keeper::told(error);
-    let standing = follower.standing().map_err(|trouble| trouble.why)?;
-    let address = lease.store.as_deref().unwrap_or(&known.store);
-    let timing = Timing::new(Duration::from_secs(lease.ttl_seconds));
-    let store = open_store(address, &follower.config.open_options(), &timing).map_err(|error| told(&error))?;
-    let id = key.public().id();
-    let is_writer = standing.root.signers("writer").allowed.contains(&key.public());
-    let capability = follower.trust().cache_of(&follower.from.pin.root).join("lease-store.json");
-    Runner::start(runner::Config {
-        store,
-        chain: known.chain,
-        trusted: Trusted { root: standing.root, members: lease.members.clone() },
-        lease: lease.clone(),
-        node: follower.name.clone(),
-        instance,
-        signer: Arc::new(key),
-        writer: is_writer.then_some(id),
-        api: agent.surface.as_ref().and_then(SurfaceConfig::address),
-        head: standing.head,
-        capability,
-    })
-    .map_err(|error| told(&error))
+    signer: Arc<SecretKey>,
+    observes: bool,
+    api: Option<String>,
+}
+
+impl Joining {
+    /// Starts the lease's own thread.
+    ///
+    /// # Errors
+    /// Why it cannot be joined now, in words.
+    pub fn join(&self, standing: Standing) -> Result<Runner, String> {
+        let told = |error: &dyn std::error::Error| super::keeper::told(error);
+        let timing = Timing::new(Duration::from_secs(self.lease.ttl_seconds));
+        let store = open_store(&self.store, &self.follower.config.open_options(), &timing);
+        let store = store.map_err(|error| told(&error))?;
+        let public = self.signer.public();
+        let is_writer = standing.root.signers("writer").allowed.contains(&public);
+        let capability = self.follower.trust().cache_of(&self.follower.from.pin.root).join("lease-store.json");
+        let signer = Arc::clone(&self.signer);
+        Runner::start(runner::Config {
+            store,
+            chain: self.chain,
+            trusted: Trusted { root: standing.root, members: self.lease.members.clone() },
+            lease: self.lease.clone(),
+            node: self.follower.name.clone(),
+            instance: self.instance,
+            signer,
+            writer: is_writer.then(|| public.id()),
+            api: self.api.clone(),
+            head: standing.head,
+            capability,
+            observes: self.observes,
+        })
+        .map_err(|error| told(&error))
+    }
 }
 
 /// The pins in force, or those that were when the chain could last be read.
@@ -234,9 +277,13 @@ fn identity(agent: &AgentConfig, pins: &Pins, key: Option<&SecretKey>) -> (Strin
 
 /// Sixteen random bytes that name this run: equal names of hosts and processes are no identity.
 fn instance() -> Result<Nonce, BeginError> {
-    let mut bytes = [0; 16];
+    random().map(Nonce)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], BeginError> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(BeginError::Random)?;
-    Ok(Nonce(bytes))
+    Ok(bytes)
 }
 
 fn setup(agent: &AgentConfig, pins: &Pins, node: String, instance: &Nonce) -> Setup {
@@ -251,6 +298,7 @@ fn setup(agent: &AgentConfig, pins: &Pins, node: String, instance: &Nonce) -> Se
         node,
         instance: format!("{instance:?}"),
         leadership,
+        barred: None,
         leader_runs: service.is_some(),
         follower_runs: service.is_some_and(|service| driver::is_started(service, ServiceRole::Follower)),
         no_failover: agent.no_failover,

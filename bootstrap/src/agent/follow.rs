@@ -68,6 +68,8 @@ pub struct Look {
     pub standing: Standing,
     /// The digest of the pins in force.
     pub pins: Digest,
+    /// They themselves.
+    pub document: Pins,
     /// What is not fresh, in words.
     pub stale: Option<String>,
 }
@@ -210,7 +212,8 @@ impl Follower {
             failure: None,
         };
         let standing = standing(chain, &followed.newest);
-        Ok(Look { sight, chain: shown, standing, pins: followed.pins.digest, stale })
+        let (pins, document) = (followed.pins.digest, followed.pins.pins.clone());
+        Ok(Look { sight, chain: shown, standing, pins, document, stale })
     }
 
     /// Puts the term of a claim into the chain, and says what term was in force before.

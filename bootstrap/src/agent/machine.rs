@@ -73,6 +73,8 @@ pub struct Setup {
     pub instance: String,
     /// Who leads, and how that is decided.
     pub leadership: Leadership,
+    /// Why this node never leads by these pins; it only sees who does.
+    pub barred: Option<String>,
     /// Whether a leader runs a service; else only data is kept.
     pub leader_runs: bool,
     /// Whether a follower runs one.
@@ -354,13 +356,24 @@ impl Machine {
     }
 
     /// Why it is so, in a sentence.
-    pub fn why(&self) -> &str {
+    pub fn why(&self, now: BootTime) -> String {
         match (self.mode(), &self.trouble) {
-            (Mode::Refused, Some(trouble)) => &trouble.why,
-            (Mode::Paused, _) => self.kept.paused.as_deref().unwrap_or(&self.why),
-            (Mode::Degraded, _) => self.degraded().unwrap_or(&self.why),
-            _ => &self.why,
+            (Mode::Refused, Some(trouble)) => trouble.why.clone(),
+            (Mode::Paused, _) => self.kept.paused.as_ref().unwrap_or(&self.why).clone(),
+            (Mode::Degraded, _) => self.degraded().unwrap_or(&self.why).to_owned(),
+            (Mode::Follower | Mode::Candidate, _) => self.standing_by(now),
+            _ => self.why.clone(),
         }
+    }
+
+    /// Whether it only follows, with nothing under way that another machine would not know of.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.doing, Doing::Following)
+            && matches!(self.service, Service::Dead | Service::Running(ServiceRole::Follower))
+            && self.looking.is_none()
+            && !self.setting_aside
+            && !self.giving_back
+            && !self.leaving
     }
 
     /// What must be known after a crash.
@@ -390,7 +403,7 @@ impl Machine {
 
     /// Why this node cannot take part in the lease.
     pub fn unfit(&self) -> Option<&str> {
-        self.unfit.as_deref()
+        self.setup.barred.as_deref().or(self.unfit.as_deref())
     }
 
     /// Until when the service of this node may lead; `None` without a lease, and without a limit.

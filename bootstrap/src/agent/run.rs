@@ -16,7 +16,7 @@ use serde_json::json;
 use snapkit::cancel::Cancel;
 use snapkit::config::Config;
 
-use super::begin::Begun;
+use super::begin::{Begun, Joining};
 use super::environment::{Surroundings, of_service};
 use super::follow::{Follower, Look};
 use super::keeper::{self, Job};
@@ -62,6 +62,7 @@ enum Input {
     Hooked(Option<Hook>, HookView, Result<(), String>),
     Probed(Probed),
     Ingress(IngressView),
+    Joined(Result<Box<Runner>, String>),
 }
 
 /// What the probes said of one start of the service.
@@ -94,10 +95,29 @@ pub struct Ended {
 /// # Errors
 /// [`super::begin::BeginError`]: nothing was started, and nothing of an earlier agent was touched.
 pub fn run(order: Order<'_>) -> Result<Ended, super::begin::BeginError> {
-    let begun = super::begin::begin(order.node, order.config, &order.cancel)?;
+    let Order { node, config, variables, cancel, tell } = order;
+    let mut directory = None;
+    loop {
+        let begun = super::begin::begin(node, config.clone(), &cancel, directory.take())?;
+        directory = Some(Arc::clone(&begun.directory));
+        let (ended, again) = keep(begun, variables, &cancel, tell)?;
+        if !again || cancel.is_requested() {
+            return Ok(ended);
+        }
+        tell("begin: other pins are in force");
+    }
+}
+
+/// Keeps a node by the pins it begins with: until the agent is asked to end, or other pins can be used.
+fn keep(
+    begun: Begun,
+    variables: &Surroundings,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Ended, bool), super::begin::BeginError> {
     let (inputs, happened) = unbounded();
     let (asks, asked) = unbounded::<(Request, Sender<Reply>)>();
-    let Begun { agent, directory, follower, pins, pins_digest, setup, driver, lease, surfaces, unfit } = begun;
+    let Begun { agent, directory, follower, pins, pins_digest, setup, driver, joining, lease, surfaces, unfit } = begun;
     let kept = directory.kept()?;
     let now = BootTime::now();
     let mut shown = Shown { group: pins.lease.as_ref().map(|lease| lease.group.clone()), ..Shown::default() };
@@ -108,7 +128,6 @@ pub fn run(order: Order<'_>) -> Result<Ended, super::begin::BeginError> {
     let view = shown.view(&setup, &machine, LeaseView::default(), now);
     let board = Arc::new(Board::new(view));
     let _surfaces = Surfaces::start(surfaces, Arc::clone(&board), asks)?;
-    let directory = Arc::new(directory);
     let (events, of_keeper) = unbounded();
     let jobs = keeper::start(driver, Arc::clone(&directory), events);
     forward(of_keeper, inputs.clone());
@@ -126,12 +145,15 @@ pub fn run(order: Order<'_>) -> Result<Ended, super::begin::BeginError> {
         pins_digest,
         directory,
         follower,
-        variables: order.variables.clone(),
+        variables: variables.clone(),
         kept,
         shown,
         inputs,
         jobs,
         lease,
+        joining,
+        is_joining: false,
+        begins_again: false,
         replies: Vec::new(),
         tickets: 0,
         starts: 0,
@@ -142,22 +164,23 @@ pub fn run(order: Order<'_>) -> Result<Ended, super::begin::BeginError> {
         notifying: false,
         said: None,
         ended: false,
-        tell: order.tell,
+        tell,
         notify: Notify::from_environment(),
     };
     if let Some(why) = unfit {
         turning.step(Event::Lease(LeaseNote::Unfit(why)));
     }
-    turning.turn(&happened, &asked, &board, &order.cancel);
+    turning.turn(&happened, &asked, &board, cancel);
     let kept = turning.machine.kept();
-    Ok(Ended {
+    let ended = Ended {
         node: turning.setup.node.clone(),
         instance: turning.setup.instance.clone(),
         term: kept.term,
         takeovers: kept.takeovers,
         conflicts: kept.conflicts,
         unshared: kept.led.as_ref().map(|led| led.term),
-    })
+    };
+    Ok((ended, turning.begins_again))
 }
 
 /// Something to do with the node directory and its chain.
@@ -227,6 +250,9 @@ struct Loop<'a> {
     inputs: Sender<Input>,
     jobs: Sender<Job>,
     lease: Option<Runner>,
+    joining: Option<Arc<Joining>>,
+    is_joining: bool,
+    begins_again: bool,
     replies: Vec<(u64, Sender<Reply>)>,
     tickets: u64,
     starts: u64,
@@ -249,9 +275,9 @@ impl Loop<'_> {
         board: &Board,
         cancel: &Cancel,
     ) {
-        let notes = self.lease.as_ref().map_or_else(never, |lease| lease.notes.clone());
         let (mut leaving, mut alive) = (false, BootTime::now());
         while !self.ended {
+            let notes = self.lease.as_ref().map_or_else(never, |lease| lease.notes.clone());
             select! {
                 recv(happened) -> input => if let Ok(input) = input { self.take(input) },
                 recv(notes) -> note => if let Ok(note) = note { self.step(Event::Lease(note)) },
@@ -261,6 +287,11 @@ impl Loop<'_> {
             if cancel.is_requested() && !leaving {
                 leaving = true;
                 self.notify.tell("STOPPING=1");
+                self.step(Event::Shutdown);
+            }
+            if self.begins_again && !leaving && self.machine.is_idle() {
+                leaving = true;
+                self.record("pins_changed", "what this node runs is ended, and it begins by the new pins");
                 self.step(Event::Shutdown);
             }
             self.reconcile();
@@ -308,19 +339,57 @@ impl Loop<'_> {
                 self.shown.ingress = Some(view);
                 return;
             }
+            Input::Joined(result) => {
+                self.is_joining = false;
+                match result {
+                    Ok(runner) => {
+                        self.lease = Some(*runner);
+                        self.record("joined", "the lease can be followed");
+                        return;
+                    }
+                    Err(why) => Event::Lease(LeaseNote::Unfit(why)),
+                }
+            }
         };
         self.step(event);
     }
 
     fn looked(&mut self, result: Result<Box<Look>, Trouble>) -> Result<super::machine::Sight, Trouble> {
         let look = result?;
-        self.shown.looked(&look, &self.pins_digest);
+        self.shown.looked(&look);
+        self.other_pins(&look);
+        self.join(&look);
         if let Some(lease) = &self.lease {
             let members = self.pins.lease.as_ref().map(|lease| lease.members.clone()).unwrap_or_default();
             lease.trust(Trusted { root: look.standing.root.clone(), members });
             lease.chain(look.standing.head);
         }
         Ok(look.sight)
+    }
+
+    /// Joins the lease where that could not be done before.
+    fn join(&mut self, look: &Look) {
+        let Some(joining) = self.joining.clone().filter(|_| self.lease.is_none() && !self.is_joining) else { return };
+        self.is_joining = true;
+        let (inputs, standing) = (self.inputs.clone(), look.standing.clone());
+        thread::spawn(move || inputs.send(Input::Joined(joining.join(standing).map(Box::new))));
+    }
+
+    /// Other pins are used at once where nothing leads, if what they name can run here.
+    fn other_pins(&mut self, look: &Look) {
+        self.begins_again = false;
+        self.shown.other_pins = (look.pins != self.pins_digest).then(|| {
+            if self.machine.holds().is_some() {
+                return "it leads by those before".to_owned();
+            }
+            match super::begin::driver_of(&look.document, &self.agent, self.directory.path()) {
+                Ok(_) => {
+                    self.begins_again = true;
+                    "they are used in a moment".to_owned()
+                }
+                Err(error) => keeper::told(&error),
+            }
+        });
     }
 
     fn ask(&mut self, request: Request, reply: Sender<Reply>) {
@@ -438,7 +507,7 @@ impl Loop<'_> {
         environment.extend([
             ("SNAPKIT_HOOK".to_owned(), name.to_owned()),
             ("SNAPKIT_MODE".to_owned(), mode.as_str().unwrap_or_default().to_owned()),
-            ("SNAPKIT_WHY".to_owned(), self.machine.why().to_owned()),
+            ("SNAPKIT_WHY".to_owned(), self.machine.why(BootTime::now())),
             ("SNAPKIT_HEAD".to_owned(), sight.map_or_else(String::new, |sight| sight.head.to_string())),
             ("SNAPKIT_SNAPSHOT".to_owned(), sight.map_or_else(String::new, |sight| sight.snapshot.clone())),
             ("SNAPKIT_HOLDER".to_owned(), self.machine.holder().map_or_else(String::new, |by| by.node.clone())),
@@ -483,8 +552,8 @@ impl Loop<'_> {
         self.said = Some(mode);
         let ready = if first && mode != Mode::Starting { "READY=1\n" } else { "" };
         let word = mode.role();
-        self.notify.tell(&format!("{ready}STATUS={word}: {}", self.machine.why()));
-        let why = self.machine.why().to_owned();
+        let why = self.machine.why(BootTime::now());
+        self.notify.tell(&format!("{ready}STATUS={word}: {why}"));
         self.record(
             "mode",
             &format!("{}: {why}", serde_json::to_value(mode).unwrap_or_default().as_str().unwrap_or(word)),

@@ -26,8 +26,8 @@ pub(super) struct Shown {
     pub(super) hooks: Vec<HookView>,
     /// What is not fresh about the manifest, in words.
     pub(super) stale: Option<String>,
-    /// Other pins than those the agent was started with are in force.
-    pub(super) pins_changed: bool,
+    /// Other pins are in force than those that this node runs by, and why they are not used yet.
+    pub(super) other_pins: Option<String>,
     /// Why the state of the agent cannot be written.
     pub(super) unwritten: Option<String>,
     /// Since when the mode is what it is.
@@ -38,10 +38,9 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Takes in what a look found.
-    pub(super) fn looked(&mut self, look: &Look, own: &manifests::digest::Digest) {
+    pub(super) fn looked(&mut self, look: &Look) {
         self.chain = look.chain.clone();
         self.stale.clone_from(&look.stale);
-        self.pins_changed = look.pins != *own;
     }
 
     /// Takes in that a hook ran.
@@ -133,7 +132,7 @@ impl Shown {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode,
             since,
-            why: machine.why().to_owned(),
+            why: machine.why(now),
             next: machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| needs_a_person(mode)),
             class: machine.trouble().and_then(|trouble| trouble.class).map(|class| class.name().to_owned()),
             term: kept.term,
@@ -167,7 +166,7 @@ impl Shown {
             let half_switched = machine.sight().is_some_and(|sight| sight.degraded.is_some());
             let repair = "repair what it says, then say so with `bootstrap ack NODE-DIR --reason WHY`";
             let next = machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| !half_switched);
-            add("degraded", machine.why().to_owned(), next.unwrap_or_else(|| repair.into()));
+            add("degraded", machine.why(now), next.unwrap_or_else(|| repair.into()));
         }
         if let Some(trouble) = machine.trouble().filter(|_| mode != Mode::Degraded) {
             let next =
@@ -255,9 +254,13 @@ impl Shown {
         if let Some(stale) = &self.stale {
             add("stale", stale.clone(), "see whether snapshots are taken, and run `snapkit manifest refresh`".into());
         }
-        if self.pins_changed {
-            let what = "other pins are in force than those this agent was started with";
-            add("pins_changed", what.into(), "restart the agent; a leader hands over first".into());
+        if let Some(why) = &self.other_pins {
+            let what = format!("other pins are in force than those that this node runs by: {why}");
+            add(
+                "pins_changed",
+                what,
+                "hand over or demote it, or restart its agent, when that suits the service".into(),
+            );
         }
         if !self.orphaned.is_empty() {
             let what = format!("what earlier leaderships of this node wrote lies in {}", self.orphaned.join(", "));

@@ -58,6 +58,8 @@ pub struct Config {
     pub head: ChainHead,
     /// The file where the result of the store's probe is kept.
     pub capability: PathBuf,
+    /// Only reads the log, and asks the store for nothing else.
+    pub observes: bool,
 }
 
 /// A running lease. Dropping it ends the thread; what is held is not given back by that.
@@ -127,6 +129,9 @@ struct Asked {
 }
 
 struct Loop {
+    observes: bool,
+    /// What was said last of who holds it.
+    seen: Option<Option<super::Holder>>,
     machine: Machine,
     log: Arc<Log>,
     store: Arc<dyn Store>,
@@ -167,8 +172,9 @@ impl Loop {
         notes: Sender<LeaseNote>,
         view: Arc<RwLock<LeaseView>>,
     ) -> Loop {
-        let Config { store, chain, trusted, lease, node, instance, signer, writer, api, head, capability } = config;
-        let probing = expires.then(|| {
+        let Config { store, chain, trusted, lease, node, instance, signer, writer, api, head, capability, observes } =
+            config;
+        let probing = (expires && !observes).then(|| {
             let (store, signer) = (Arc::clone(&store), Arc::clone(&signer));
             let probe = move || capability::ensure(&*store, &*signer, &capability, Timestamp::now());
             Probing::start(Arc::new(probe), LeaseWish::Follow)
@@ -179,7 +185,22 @@ impl Loop {
         let machine = Machine::new(me, Rules::ALL, head, BootTime::now());
         let (answers, asked, hanging) = (unbounded(), None, HashSet::new());
         let marks = Marks::default();
-        Loop { machine, log, store, timing, notes, view, answers, asked, hanging, marks, collecting: None, probing }
+        Loop {
+            observes,
+            seen: None,
+            machine,
+            log,
+            store,
+            timing,
+            notes,
+            view,
+            answers,
+            asked,
+            hanging,
+            marks,
+            collecting: None,
+            probing,
+        }
     }
 
     fn run(mut self, wishes: &Receiver<LeaseWish>, orders: &Receiver<Order>) {
@@ -223,6 +244,9 @@ impl Loop {
 
     /// Leading waits until the store is known to be fit for it; giving back and following do not.
     fn wish(&mut self, wish: LeaseWish) {
+        if self.observes {
+            return;
+        }
         match &mut self.probing {
             Some(probing) if matches!(wish, LeaseWish::Lead | LeaseWish::Force { .. }) => probing.wish = wish,
             Some(probing) => {
@@ -242,7 +266,13 @@ impl Loop {
             probing = Probing::start(probing.probe, probing.wish);
         }
         match probing.result.try_recv() {
-            Ok(Ok(())) => return self.tell(Event::Wish(probing.wish)),
+            Ok(Ok(())) => {
+                // Said again, because it was said to be unfit meanwhile.
+                if let Some(seen) = self.seen.clone() {
+                    self.note(LeaseNote::Seen(seen));
+                }
+                return self.tell(Event::Wish(probing.wish));
+            }
             Ok(Err(why)) => {
                 let store = self.store.url().to_owned();
                 probing.again = Some(now + self.timing.ttl * 2);
@@ -269,7 +299,10 @@ impl Loop {
     fn act(&mut self, action: Action) {
         match action {
             Action::Ask { id, request } => self.ask(id, request),
-            Action::Seen(holder) => self.note(LeaseNote::Seen(holder)),
+            Action::Seen(holder) => {
+                self.seen = Some(holder.clone());
+                self.note(LeaseNote::Seen(holder));
+            }
             Action::Claimed { claim, until } => match self.log.envelope_of(&claim) {
                 Ok(bytes) => self.note(LeaseNote::Claimed { term: claim.term, claim: bytes, until }),
                 // It was signed a moment ago; if it cannot be shown, it cannot be fenced with.

@@ -247,8 +247,8 @@ impl Machine {
         if let Some(mark) = self.degraded() {
             return no(format!("it is degraded: {mark}"));
         }
-        if let Some(why) = &self.unfit {
-            return no(why.clone());
+        if let Some(why) = self.unfit() {
+            return no(why.to_owned());
         }
         if let Some(trouble) = &self.trouble {
             return no(format!("the chain cannot be followed: {}", trouble.why));
@@ -262,12 +262,33 @@ impl Machine {
             return no("no state is active here".into());
         }
         let is_own = self.kept.led.as_ref().is_some_and(|led| sight.term <= led.term);
-        if !is_own && (sight.lag > self.setup.max_lag || !self.kept.aside.is_empty()) {
+        if !is_own && sight.lag > self.setup.max_lag {
             return no(format!("its state is {} snapshots behind the chain", sight.lag));
+        }
+        if !self.kept.aside.is_empty() {
+            return no("what its last leadership left is not set aside yet".into());
         }
         match self.not_before {
             Some(at) if now < at => no("it waits after a takeover that failed or a handoff".into()),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Machine {
+    /// Who leads, and what this node does meanwhile.
+    pub(super) fn standing_by(&self, now: BootTime) -> String {
+        let leader = self.holder.as_ref().filter(|holder| !holder.released && holder.instance != self.setup.instance);
+        let who = match (self.setup.leadership, leader) {
+            (Leadership::Nobody, _) => "it follows the chain, and nobody leads by these pins".to_owned(),
+            (_, Some(holder)) => format!("{} leads in term {}", holder.node, holder.term),
+            (_, None) => "nobody leads".to_owned(),
+        };
+        match (self.may_lead(now), leader) {
+            _ if self.setup.leadership == Leadership::Nobody => who,
+            (Ok(()), Some(_)) => format!("{who}; this node is ready to take over"),
+            (Ok(()), None) => format!("{who}; this node claims the lease as soon as that is safe"),
+            (Err(why), _) => format!("{who}; this node would not: {why}"),
         }
     }
 }

@@ -432,7 +432,9 @@ impl Machine {
             // The operator's word stands while this agent does not run.
             Down::Release if self.leaving && self.setup.leadership == Leadership::Static => {
                 self.doing = Doing::Demoting(demotion);
-                return self.released(now);
+                self.record("kept", format!("term {term}: it leads on when its agent is started again"));
+                self.doing = Doing::Following;
+                return self.demoted(term, now);
             }
             Down::Release => {
                 demotion.by = now + RELEASE.min(within);
@@ -457,7 +459,12 @@ impl Machine {
             Down::Stop => {}
             Down::Save => self.down(demotion.clone(), Down::Release, now),
             // It is given back as soon as that is possible, or ends by itself; nothing here needs it any more.
-            Down::Release => self.released(now),
+            Down::Release => {
+                self.record("not_released", "the store does not answer; the lease ends by itself".to_owned());
+                let term = self.holds().unwrap_or(self.kept.term);
+                self.doing = Doing::Following;
+                self.demoted(term, now);
+            }
         }
     }
 

@@ -19,6 +19,7 @@ fn setup(leadership: Leadership) -> Setup {
         node: "a".into(),
         instance: "run-1".into(),
         leadership,
+        barred: None,
         leader_runs: true,
         follower_runs: false,
         no_failover: false,
@@ -155,7 +156,7 @@ fn nothing_is_done_before_an_old_service_is_proven_dead() {
     assert_eq!(told.mode(), Mode::Starting);
     told.tell(Event::Reclaimed(Err("process 7 does not end".into())));
     assert_eq!(told.mode(), Mode::Degraded);
-    assert!(told.machine.why().contains("process 7"));
+    assert!(told.machine.why(told.now).contains("process 7"));
     told.after(1).expect_not(|action| !matches!(action, Action::Record(..)));
     told.after(5).expect(&Action::Reclaim);
     told.tell(Event::Reclaimed(Ok(())));
@@ -234,7 +235,7 @@ fn manifest_stale_or_key_rotated() {
     told.after(5);
     told.tell(Event::Looked(Err(trouble(true)))).expect(&Action::Wish(LeaseWish::Follow));
     assert_eq!(told.mode(), Mode::Refused);
-    assert_eq!(told.machine.why(), "the store does not answer");
+    assert_eq!(told.machine.why(told.now), "the store does not answer");
     // A leader goes on: its lease still holds, and only a higher term ends it.
     let mut told = Told::leading(setup(Leadership::Auto), &[]);
     told.tell(Event::Looked(Err(trouble(true))));
