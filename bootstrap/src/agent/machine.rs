@@ -367,12 +367,14 @@ impl Machine {
     }
 
     /// Whether it only follows, with nothing under way that another machine would not know of.
-    pub fn is_idle(&self) -> bool {
+    pub fn is_idle(&self, now: BootTime) -> bool {
         matches!(self.doing, Doing::Following)
             && matches!(self.service, Service::Dead | Service::Running(ServiceRole::Follower))
             && self.looking.is_none()
             && !self.setting_aside
             && !self.giving_back
+            // That another node is to come first is known to this machine alone.
+            && self.not_before.is_none_or(|at| now >= at)
             && !self.leaving
     }
 

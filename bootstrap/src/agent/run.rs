@@ -289,7 +289,7 @@ impl Loop<'_> {
                 self.notify.tell("STOPPING=1");
                 self.step(Event::Shutdown);
             }
-            if self.begins_again && !leaving && self.machine.is_idle() {
+            if self.begins_again && !leaving && self.machine.is_idle(BootTime::now()) {
                 leaving = true;
                 self.record("pins_changed", "what this node runs is ended, and it begins by the new pins");
                 self.step(Event::Shutdown);
