@@ -94,7 +94,9 @@ fn lost_and_back(lose: impl Fn(&mut Member)) {
     });
     let aside = group.nodes[0].machine.path("node/orphaned/1");
     assert!(state["orphaned"][0].as_str().unwrap().ends_with("orphaned/1"), "{state:#}");
-    assert_eq!(aside_lines(&aside.join("state/lines")).len(), group_count(&group, 1).max(written));
+    // A line may have been killed on its way from the state into what everybody sees.
+    let (has, seen) = (aside_lines(&aside.join("state/lines")).len(), group_count(&group, 1));
+    assert!(has >= written && (seen..=seen + 1).contains(&has), "{written} were written, {seen} seen, {has} lie aside");
     let diff: Value = serde_json::from_str(&fs::read_to_string(aside.join("diff.json")).unwrap()).unwrap();
     assert!(diff.to_string().contains("lines"), "{diff:#}");
     assert!(fs::read_to_string(aside.join("diff.txt")).unwrap().contains("lines"));
