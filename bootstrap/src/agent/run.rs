@@ -372,7 +372,10 @@ impl Loop<'_> {
         let Some(joining) = self.joining.clone().filter(|_| self.lease.is_none() && !self.is_joining) else { return };
         self.is_joining = true;
         let (inputs, standing) = (self.inputs.clone(), look.standing.clone());
-        thread::spawn(move || inputs.send(Input::Joined(joining.join(standing).map(Box::new))));
+        thread::spawn(move || {
+            // The loop may have ended meanwhile.
+            let _ = inputs.send(Input::Joined(joining.join(standing).map(Box::new)));
+        });
     }
 
     /// Other pins are used at once where nothing leads, if what they name can run here.
