@@ -23,7 +23,7 @@ use super::collect::Marks;
 use super::log::{Log, Trusted};
 use super::machine::{Action, Answer, Event, Machine, Member, Request, Rules};
 use super::timing::Timing;
-use super::{LeaseNote, LeaseWish, capability};
+use super::{Holder, LeaseNote, LeaseWish, capability};
 use crate::agent::view::LeaseView;
 use crate::clock::BootTime;
 
@@ -140,6 +140,10 @@ struct Loop {
     collecting: Option<Receiver<()>>,
     /// The probe that a wish waits for; `None` when the store was found fit, or nothing needs it.
     probing: Option<Probing>,
+    /// Why the last probe failed.
+    unfit: Option<String>,
+    /// Who was seen last.
+    seen: Option<Holder>,
 }
 
 /// A probe of the store, and what waits for it. One that fails is made again: the store may only have been away.
@@ -179,7 +183,23 @@ impl Loop {
         let machine = Machine::new(me, Rules::ALL, head, BootTime::now());
         let (answers, asked, hanging) = (unbounded(), None, HashSet::new());
         let marks = Marks::default();
-        Loop { machine, log, store, timing, notes, view, answers, asked, hanging, marks, collecting: None, probing }
+        let (collecting, unfit, seen) = (None, None, None);
+        Loop {
+            machine,
+            log,
+            store,
+            timing,
+            notes,
+            view,
+            answers,
+            asked,
+            hanging,
+            marks,
+            collecting,
+            probing,
+            unfit,
+            seen,
+        }
     }
 
     fn run(mut self, wishes: &Receiver<LeaseWish>, orders: &Receiver<Order>) {
@@ -242,11 +262,19 @@ impl Loop {
             probing = Probing::start(probing.probe, probing.wish);
         }
         match probing.result.try_recv() {
-            Ok(Ok(())) => return self.tell(Event::Wish(probing.wish)),
+            Ok(Ok(())) => {
+                if self.unfit.take().is_some() {
+                    // Who listens takes it that what kept this node from taking part is over.
+                    self.note(LeaseNote::Seen(self.seen.clone()));
+                }
+                return self.tell(Event::Wish(probing.wish));
+            }
             Ok(Err(why)) => {
                 let store = self.store.url().to_owned();
                 probing.again = Some(now + self.timing.ttl * 2);
-                self.note(LeaseNote::Unfit(format!("{store} is not fit for automatic leadership: {why}")));
+                let why = format!("{store} is not fit for automatic leadership: {why}");
+                self.note(LeaseNote::Unfit(why.clone()));
+                self.unfit = Some(why);
             }
             // Not ready, or unfit as was told: then nothing is claimed.
             Err(_) => {}
@@ -269,7 +297,13 @@ impl Loop {
     fn act(&mut self, action: Action) {
         match action {
             Action::Ask { id, request } => self.ask(id, request),
-            Action::Seen(holder) => self.note(LeaseNote::Seen(holder)),
+            Action::Seen(holder) => {
+                self.seen.clone_from(&holder);
+                self.note(LeaseNote::Seen(holder));
+                if let Some(why) = &self.unfit {
+                    self.note(LeaseNote::Unfit(why.clone()));
+                }
+            }
             Action::Claimed { claim, until } => match self.log.envelope_of(&claim) {
                 Ok(bytes) => self.note(LeaseNote::Claimed { term: claim.term, claim: bytes, until }),
                 // It was signed a moment ago; if it cannot be shown, it cannot be fenced with.
