@@ -99,7 +99,8 @@ impl ObjectBackend {
         let translate = self.translate(Action::Read, key);
         // Opening a fifo would wait for somebody to write into it, for ever.
         if let Some(directory) = &self.directory
-            && std::fs::metadata(directory.path().join(path.as_ref())).is_ok_and(|found| !found.is_file() && !found.is_dir())
+            && std::fs::metadata(directory.path().join(path.as_ref()))
+                .is_ok_and(|found| !found.is_file() && !found.is_dir())
         {
             return Err(translate.other("it is no regular file".into()));
         }

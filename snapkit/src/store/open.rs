@@ -24,8 +24,8 @@ use url::Url;
 
 use super::http::WebStore;
 use super::object::ObjectBackend;
-use super::place::Place;
 use super::object_error::Kind;
+use super::place::Place;
 use super::settings::{Cloud, Settings};
 use super::{OpenError, Pace, Store, runtime};
 

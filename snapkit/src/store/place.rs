@@ -86,7 +86,9 @@ mod tests {
             assert!(!read.is_missing() && format!("{read:?}").contains(what), "{read:?}");
             let list = store.list("lease/", None, &mut |_, _| {}).unwrap_err();
             assert!(format!("{list:?}").contains(what), "{list:?}");
-            assert!(store.put("lease/2", Bytes::new()).is_err() && store.size("lease/1").is_err_and(|e| !e.is_missing()));
+            assert!(
+                store.put("lease/2", Bytes::new()).is_err() && store.size("lease/1").is_err_and(|e| !e.is_missing())
+            );
         };
         told("not there any more");
         assert!(!path.exists(), "nothing was made in its place");
