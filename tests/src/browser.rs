@@ -50,3 +50,23 @@ impl Page {
             .collect()
     }
 }
+
+/// Keeps a picture of what an address shows: as on a laptop, and beside it as on a phone.
+pub fn picture(address: &str, file: &Path) {
+    let phone = file.with_extension("phone.png");
+    for (file, size) in [(file, "1200,1500"), (phone.as_path(), "500,1800")] {
+        let profile = tempfile::tempdir().unwrap();
+        let output = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args(["--disable-dev-shm-usage", "--virtual-time-budget=4000"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("--window-size={size}"))
+            .arg(format!("--screenshot={}", file.display()))
+            .arg(address)
+            .env("HOME", profile.path())
+            .output()
+            .expect("chromium is installed");
+        assert!(output.status.success(), "chromium failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

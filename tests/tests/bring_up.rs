@@ -484,7 +484,10 @@ fn h04_nobody_is_brought_up_to_lead_while_another_node_holds_the_lease() {
 fn what_cannot_be_meant_is_a_usage_error() {
     let machine = Machine::new();
     machine.bootstrap::<&str>(&[]).expect(2).stderr_names("nothing is asked for");
-    machine.bootstrap(&["statsu"]).expect(2).stderr_names("neither such a command");
+    machine.bootstrap(&["statsu"]).expect(2).stderr_names("no command `statsu`");
+    machine.bootstrap(&["statsu", "node"]).expect(2).stderr_names("no command `statsu`");
+    machine.bootstrap(&["lease", "status", "node"]).expect(2).stderr_names("no command `lease`");
+    machine.bootstrap(&["./node"]).expect(2).stderr_names("without --from");
     machine.bootstrap(&["--from", "store", "node"]).expect(2).stderr_names("#root=");
     let from = format!("store#root=sha256:{}", "a".repeat(64));
     machine.bootstrap(&["--from", &from]).expect(2);

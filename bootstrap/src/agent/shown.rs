@@ -169,8 +169,12 @@ impl Shown {
             add("degraded", machine.why(now), next.unwrap_or_else(|| repair.into()));
         }
         if let Some(trouble) = machine.trouble().filter(|_| mode != Mode::Degraded) {
-            let next =
-                trouble.next.clone().unwrap_or_else(|| "see that the store can be reached; it is tried again".into());
+            let next = if trouble.refused {
+                "find out what changed it: `snapkit manifest check` where it is issued says the same; it is looked at again"
+            } else {
+                "see that the store can be reached; it is tried again"
+            };
+            let next = trouble.next.clone().unwrap_or_else(|| next.into());
             add(if trouble.refused { "refused" } else { "store_unreachable" }, trouble.why.clone(), next);
         }
         if let Some(why) = machine.unfit() {

@@ -207,7 +207,7 @@ pub fn wait(
                 Verdict::MayLead if !asked => {
                     asked = true;
                     if let Err(why) = ask.lead("bootstrap --role leader") {
-                        let next = "see who leads with `bootstrap lease status`, or stay a follower".to_owned();
+                        let next = "see who leads with `bootstrap status NODE-DIR`, or stay a follower".to_owned();
                         return stuck(Hurdle::NotLeading, format!("the agent cannot lead: {why}"), next);
                     }
                 }

@@ -91,7 +91,7 @@ fn unclaimed(up: &BringUp<'_>, lease: &Lease) -> Prerequisite {
             let found = format!("{} does, in term {}", entry.holder.node, entry.term);
             let next = format!(
                 "have it give the lease back: `bootstrap demote NODE-DIR` there. If {} is proven dead: bring this node up as \
-                 a follower, then `bootstrap lease force-claim`",
+                 a follower, then `bootstrap promote`",
                 entry.holder.node
             );
             let lacking = Prerequisite::lacking("lead", what, found, next);

@@ -103,9 +103,9 @@ impl BringUpArgs {
         self.from.is_some() || self.node.is_some()
     }
 
-    /// Whether what is meant is likely to be a command: a word without `--from`.
-    pub(super) fn is_command(&self) -> bool {
-        self.from.is_none()
+    /// The word in the place of the node directory, where no `--from` says what to make of it.
+    pub(super) fn word(&self) -> Option<&Path> {
+        self.node.as_deref().filter(|_| self.from.is_none())
     }
 
     fn order(&self, node: &Path) -> Result<Order, CliError> {

@@ -16,10 +16,11 @@ mod run_if_leader;
 mod status;
 mod undo;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use snapkit::cancel::Cancel;
 use snapkit::node::{Check, NodeDir};
 use snapkit::terminal::exit_code::{CliError, Exit};
@@ -93,7 +94,10 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version come this way too, and end with 0.
-        Err(error) => error.exit(),
+        Err(error) => match misspelt(std::env::args_os().skip(1)).filter(|_| error.use_stderr()) {
+            Some(word) => return terminal::run(Output::new(false, false), |_, _| Err(no_command(&word))),
+            None => error.exit(),
+        },
     };
     // It outlives signals, and its standard output belongs to the agent that began it.
     if let Some(Command::Guard(args)) = &cli.command {
@@ -116,16 +120,36 @@ impl Cli {
     /// The command, where it is not a bring-up.
     fn asked(&self) -> Result<Option<&Command>, CliError> {
         match (&self.command, self.bring_up.is_given()) {
+            (_, true) if self.bring_up.word().is_some_and(is_word) => {
+                Err(no_command(&self.bring_up.word().unwrap_or(Path::new("")).to_string_lossy()))
+            }
             (Some(_), true) => Err(CliError::usage("a command is given beside --from or a node directory")
                 .next("`bootstrap --from … NODE-DIR` stands alone; other commands take NODE-DIR after their name")),
-            (None, true) if self.bring_up.is_command() => {
-                Err(CliError::usage("there is neither such a command nor --from to bring that node up with")
-                    .next("see `bootstrap --help`"))
-            }
+            (None, true) if self.bring_up.word().is_some() => Err(CliError::usage(
+                "a node directory is given without --from to bring it up with, and without a command",
+            )
+            .next("see `bootstrap --help`")),
             (None, false) => Err(CliError::usage("nothing is asked for").next("see `bootstrap --help`")),
             (command, _) => Ok(command.as_ref()),
         }
     }
+}
+
+/// Whether this was meant as a command rather than as a path.
+fn is_word(word: &Path) -> bool {
+    word.components().count() == 1 && !word.is_dir() && word.as_os_str() != "." && word.as_os_str() != ".."
+}
+
+fn no_command(word: &str) -> CliError {
+    CliError::usage(format!("there is no command `{word}`")).next("see `bootstrap --help`")
+}
+
+/// The first word of a command line that could not be understood, if no command has that name. The parser takes it for the
+/// node directory and complains of what follows.
+fn misspelt(mut arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let word = arguments.next()?.into_string().ok()?;
+    let is_known = word == "help" || Cli::command().find_subcommand(&word).is_some();
+    (!is_known && !word.starts_with('-') && is_word(Path::new(&word))).then_some(word)
 }
 
 impl Command {

@@ -23,7 +23,7 @@ use super::collect::Marks;
 use super::log::{Log, Trusted};
 use super::machine::{Action, Answer, Event, Machine, Member, Request, Rules};
 use super::timing::Timing;
-use super::{LeaseNote, LeaseWish, capability};
+use super::{Holder, LeaseNote, LeaseWish, capability};
 use crate::agent::view::LeaseView;
 use crate::clock::BootTime;
 
@@ -130,8 +130,6 @@ struct Asked {
 
 struct Loop {
     observes: bool,
-    /// What was said last of who holds it.
-    seen: Option<Option<super::Holder>>,
     machine: Machine,
     log: Arc<Log>,
     store: Arc<dyn Store>,
@@ -145,6 +143,10 @@ struct Loop {
     collecting: Option<Receiver<()>>,
     /// The probe that a wish waits for; `None` when the store was found fit, or nothing needs it.
     probing: Option<Probing>,
+    /// Why the last probe failed.
+    unfit: Option<String>,
+    /// Who was seen last.
+    seen: Option<Holder>,
 }
 
 /// A probe of the store, and what waits for it. One that fails is made again: the store may only have been away.
@@ -185,9 +187,9 @@ impl Loop {
         let machine = Machine::new(me, Rules::ALL, head, BootTime::now());
         let (answers, asked, hanging) = (unbounded(), None, HashSet::new());
         let marks = Marks::default();
+        let (collecting, unfit, seen) = (None, None, None);
         Loop {
             observes,
-            seen: None,
             machine,
             log,
             store,
@@ -198,8 +200,10 @@ impl Loop {
             asked,
             hanging,
             marks,
-            collecting: None,
+            collecting,
             probing,
+            unfit,
+            seen,
         }
     }
 
@@ -267,16 +271,18 @@ impl Loop {
         }
         match probing.result.try_recv() {
             Ok(Ok(())) => {
-                // Said again, because it was said to be unfit meanwhile.
-                if let Some(seen) = self.seen.clone() {
-                    self.note(LeaseNote::Seen(seen));
+                if self.unfit.take().is_some() {
+                    // Who listens takes it that what kept this node from taking part is over.
+                    self.note(LeaseNote::Seen(self.seen.clone()));
                 }
                 return self.tell(Event::Wish(probing.wish));
             }
             Ok(Err(why)) => {
                 let store = self.store.url().to_owned();
                 probing.again = Some(now + self.timing.ttl * 2);
-                self.note(LeaseNote::Unfit(format!("{store} is not fit for automatic leadership: {why}")));
+                let why = format!("{store} is not fit for automatic leadership: {why}");
+                self.note(LeaseNote::Unfit(why.clone()));
+                self.unfit = Some(why);
             }
             // Not ready, or unfit as was told: then nothing is claimed.
             Err(_) => {}
@@ -300,8 +306,11 @@ impl Loop {
         match action {
             Action::Ask { id, request } => self.ask(id, request),
             Action::Seen(holder) => {
-                self.seen = Some(holder.clone());
+                self.seen.clone_from(&holder);
                 self.note(LeaseNote::Seen(holder));
+                if let Some(why) = &self.unfit {
+                    self.note(LeaseNote::Unfit(why.clone()));
+                }
             }
             Action::Claimed { claim, until } => match self.log.envelope_of(&claim) {
                 Ok(bytes) => self.note(LeaseNote::Claimed { term: claim.term, claim: bytes, until }),

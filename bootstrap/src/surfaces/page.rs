@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::state::State;
-use super::story::{Fact, Story, Tone, clock, lasting, word};
+use super::story::{Fact, Story, Tone, clock, lasting, quoted, word};
 use crate::agent::view::{HookView, Mode, TakeoverView};
 
 /// Looks.
@@ -196,15 +196,6 @@ fn write_commands(page: &mut String, state: &State) {
     page.push_str("</section>\n");
 }
 
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 fn write_takeover(page: &mut String, takeover: &TakeoverView, state: &State) {
     let took = takeover.ready.map(|ready| ready.duration_since(takeover.claimed).as_secs().unsigned_abs());
     let summary = match took {
@@ -363,7 +354,8 @@ mod tests {
             let page = page(&name);
             assert_eq!(page.matches("<h1>").count(), 1, "{name}");
             for problem in &view.problems {
-                assert!(page.contains(&text(&problem.what)) && page.contains(&text(&problem.next)), "{name}");
+                let next = problem.next.replace("NODE-DIR", r"'/srv/it'\''s here'");
+                assert!(page.contains(&text(&problem.what)) && page.contains(&text(&next)), "{name}");
             }
         }
     }

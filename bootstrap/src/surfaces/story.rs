@@ -92,12 +92,28 @@ fn problems(state: &State) -> Vec<Problem> {
     {
         problems.insert(0, Problem { name: word(view.mode), what: view.why.clone(), next: next.clone() });
     }
+    // A command is there to be pasted.
+    for problem in &mut problems {
+        problem.next = problem.next.replace("NODE-DIR", &quoted(&state.directory));
+    }
     problems
+}
+
+/// Whether a problem says it already.
+fn is_said(view: &View, what: &str) -> bool {
+    view.problems.iter().any(|problem| problem.what.contains(what))
 }
 
 /// The holder of the lease, unless it gave it back.
 fn holder(view: &View) -> Option<&str> {
     view.holder.as_ref().filter(|holder| !holder.released).map(|holder| holder.node.as_str())
+}
+
+/// Whether this run of the agent held the lease last, and it is over: who leads now, is not known.
+fn lost_it(state: &State) -> bool {
+    let own =
+        state.view.holder.as_ref().is_some_and(|holder| holder.instance == state.view.instance && !holder.released);
+    own && !state.holds && state.view.group.is_some()
 }
 
 /// Whether the holder was silent for longer than its lease can last.
@@ -120,18 +136,24 @@ fn is_auto(view: &View) -> bool {
 /// The sentence under the headline. How a follower became one is told with it; what it would do now is asked first.
 fn why(state: &State) -> String {
     let view = &state.view;
-    if !matches!(view.mode, Mode::Follower | Mode::Candidate) {
-        return view.why.clone();
+    match view.mode {
+        Mode::Follower | Mode::Candidate => {}
+        // What it was is said below, with what to do.
+        Mode::Refused if !view.problems.is_empty() => {
+            return "it is given what is not to be believed; it keeps what it has, and takes nothing over".to_owned();
+        }
+        _ => return view.why.clone(),
     }
     if let Some(reason) = &view.drained {
         return format!("it is drained, and asked by nobody: {reason}");
     }
-    let free = nobody_leads(view) || holder_is_silent(state);
+    let free = nobody_leads(view) || holder_is_silent(state) || lost_it(state);
     match (view.mode, holder(view)) {
         _ if view.group.is_none() => "its pins name no lease: it never leads".to_owned(),
         (Mode::Candidate, _) if free => "it takes the lease as soon as it may".to_owned(),
         (Mode::Candidate, Some(holder)) => format!("if {holder} falls silent, this node takes over by itself"),
         (Mode::Candidate, None) => "it finds out who leads, and takes the lease if it is free".to_owned(),
+        (_, _) if is_auto(view) && view.problems.is_empty() => view.why.clone(),
         (_, _) if is_auto(view) => "as things are, it would not take over by itself".to_owned(),
         (_, _) => "an operator decides who leads; this node keeps a copy close behind".to_owned(),
     }
@@ -155,6 +177,7 @@ fn following(state: &State) -> (Tone, String) {
         _ if view.group.is_none() => {
             (if state.ready.ok { Tone::Good } else { Tone::Warn }, format!("{node} {what} the chain"))
         }
+        Some(_) if lost_it(state) => (tone, format!("Nobody is known to lead; {node} lost the lease")),
         Some(_) if holder_is_silent(state) && (view.chain.failure.is_some() || view.lease.failure.is_some()) => {
             (Tone::Bad, format!("{node} cannot see who leads"))
         }
@@ -208,6 +231,10 @@ fn who_leads(state: &State) -> Fact {
             notes.push(format!("{} gave the lease of term {} back", holder.node, holder.term));
             ("nobody".to_owned(), Tone::Bad)
         }
+        Some(holder) if lost_it(state) => {
+            notes.push(format!("{} led in term {}, and its lease has run out", holder.node, holder.term));
+            ("not known".to_owned(), Tone::Bad)
+        }
         Some(holder) => {
             notes.push(match holder.since {
                 Some(since) => format!("term {}, since {}", holder.term, moment(since, state.now)),
@@ -218,7 +245,7 @@ fn who_leads(state: &State) -> Fact {
         }
     };
     if view.group.is_none() {
-        notes.push("this manifest names no group; there is one node".to_owned());
+        notes.push("the pins name no lease group".to_owned());
     }
     if state.holds {
         if let Some(remaining) = view.remaining_ms {
@@ -228,7 +255,8 @@ fn who_leads(state: &State) -> Fact {
         notes.push(format!("last seen to write {} ago", lasting(ago / 1000)));
     }
     if let Some(failure) = &view.lease.failure {
-        notes.push(format!("the lease's store: {failure}"));
+        let what = if is_said(view, failure) { "see above" } else { failure };
+        notes.push(format!("the lease cannot be followed: {what}"));
     }
     Fact { label: "Who leads", value, notes, tone }
 }
@@ -268,7 +296,7 @@ fn this_node(state: &State) -> Fact {
     if let Some(demoted) = &view.demoted {
         notes.push(format!("demoted, and no candidate: {demoted}"));
     }
-    if !state.ready.ok {
+    if !state.ready.ok && !is_said(view, &state.ready.why) && view.mode != Mode::Refused {
         notes.push(format!("not ready: {}", state.ready.why));
     }
     let tone = match (view.mode, bad) {
@@ -297,7 +325,8 @@ fn behind(state: &State) -> Fact {
         notes.push(format!("restored here: {applied}{}", slot(chain.applied_seq)));
     }
     if let Some(failure) = &chain.failure {
-        notes.push(format!("the chain cannot be read: {failure}"));
+        let what = if is_said(&state.view, failure) { "see above" } else { failure };
+        notes.push(format!("the chain cannot be followed: {what}"));
         if let (Some(verified), Some(lag)) = (chain.verified, chain.lag) {
             notes.push(format!("when it last could, {}: {lag} snapshots behind", moment(verified, state.now)));
         }
@@ -335,8 +364,8 @@ fn if_lost(state: &State) -> Fact {
     };
     let mut notes = vec!["what was written after the last snapshot is only on the leader".to_owned()];
     notes.push(match (view.lease.mode.as_deref(), view.lease.worst_case_ms) {
-        (Some("auto"), Some(worst)) => format!("another node leads within {} at worst", lasting(worst.div_ceil(1000))),
-        (Some("auto"), None) => "another node takes over by itself".to_owned(),
+        (Some("auto"), Some(worst)) => format!("a candidate leads within {} at worst", lasting(worst.div_ceil(1000))),
+        (Some("auto"), None) => "a candidate takes over by itself".to_owned(),
         (Some(_), _) => "nobody takes over by itself: `bootstrap promote` on the node that is to lead".to_owned(),
         (None, _) => "no other node can take over".to_owned(),
     });
@@ -362,6 +391,15 @@ fn slot(seq: Option<u64>) -> String {
 /// The word of a mode, as in the JSON form.
 pub(super) fn word(mode: Mode) -> String {
     serde_json::to_value(mode).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A length of time as a person says it.

@@ -16,6 +16,7 @@ mod object;
 mod object_error;
 mod open;
 mod pace;
+mod place;
 pub mod probe;
 pub mod rights;
 pub(crate) mod runtime;

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectStor
 
 use super::object_error::{Action, Kind, Translate};
 use super::pace::{LISTING, Meter, Repetitions, TooSlow};
+use super::place::Place;
 use super::runtime::block_on;
 use super::{Abilities, Ability, Created, Pace, Store, StoreError, check_key};
 
@@ -34,7 +34,7 @@ pub(super) struct ObjectBackend {
     pub(super) kind: Kind,
     pub(super) pace: Pace,
     /// The directory, if it is one.
-    pub(super) directory: Option<PathBuf>,
+    pub(super) directory: Option<Place>,
 }
 
 impl ObjectBackend {
@@ -53,6 +53,24 @@ impl ObjectBackend {
 
     fn translate<'a>(&'a self, action: Action, key: &'a str) -> Translate<'a> {
         Translate { store: &self.url, kind: self.kind, action, key }
+    }
+
+    /// Fails where a directory is not the one that was opened.
+    fn in_place(&self, translate: &Translate<'_>) -> Result<(), StoreError> {
+        let Some(place) = &self.directory else { return Ok(()) };
+        place.check().map_err(|error| translate.other(error.into()))
+    }
+
+    /// The result of something done in a directory, if it is the same one afterwards: what was missing may have been missed.
+    fn still_in_place<T>(&self, result: Result<T, StoreError>, translate: &Translate<'_>) -> Result<T, StoreError> {
+        self.in_place(translate)?;
+        result
+    }
+
+    fn saw(&self, key: &str) {
+        if let Some(place) = &self.directory {
+            place.saw(key);
+        }
     }
 
     /// The files of a directory are never slow in a way that giving up would help.
@@ -81,10 +99,12 @@ impl ObjectBackend {
         let translate = self.translate(Action::Read, key);
         // Opening a fifo would wait for somebody to write into it, for ever.
         if let Some(directory) = &self.directory
-            && std::fs::metadata(directory.join(path.as_ref())).is_ok_and(|found| !found.is_file() && !found.is_dir())
+            && std::fs::metadata(directory.path().join(path.as_ref()))
+                .is_ok_and(|found| !found.is_file() && !found.is_dir())
         {
             return Err(translate.other("it is no regular file".into()));
         }
+        self.in_place(&translate)?;
         let options = match wanted {
             // A directory reads its part from the open file below; asking for it here would read twice.
             Wanted::Range(range) if !self.is_local() => {
@@ -94,7 +114,9 @@ impl ObjectBackend {
         };
         let request = self.client.get_opts(&path, options);
         if self.is_local() {
-            let result = block_on(request).map_err(|error| translate.error(error))?;
+            let result = block_on(request).map_err(|error| translate.error(error));
+            let result = self.still_in_place(result, &translate)?;
+            self.saw(key);
             let range = wanted.within(result.meta.size, &translate)?;
             return match result.payload {
                 GetResultPayload::File(file, _) => read_file(&file, range, &translate),
@@ -127,6 +149,7 @@ impl ObjectBackend {
         visit: &mut dyn FnMut(&str, u64),
     ) -> Result<(), StoreError> {
         let translate = self.translate(Action::List, prefix);
+        self.in_place(&translate)?;
         // The client lists whole directories; a prefix that ends within a name is filtered below.
         let directory = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
         let parse = |text: &str| {
@@ -176,7 +199,7 @@ impl ObjectBackend {
                 }
             }
             if done {
-                return Ok(());
+                return self.in_place(&translate);
             }
         }
     }
@@ -275,16 +298,20 @@ impl Store for ObjectBackend {
         let path = self.path(key)?;
         self.pace.repeat(|| {
             let options = GetOptions { head: true, ..GetOptions::default() };
-            let result = self.request(self.translate(Action::Read, key), 0, self.client.get_opts(&path, options))?;
-            Ok(result.meta.size)
+            let result = self.request(self.translate(Action::Read, key), 0, self.client.get_opts(&path, options));
+            Ok(self.still_in_place(result, &self.translate(Action::Read, key))?.meta.size)
         })
     }
 
     fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.path(key)?;
         self.pace.repeat(|| {
+            self.in_place(&self.translate(Action::Write, key))?;
             let put = self.client.put_opts(&path, bytes.clone().into(), PutOptions::default());
-            self.request(self.translate(Action::Write, key), bytes.len() as u64, put).map(drop)
+            let done = self.request(self.translate(Action::Write, key), bytes.len() as u64, put).map(drop);
+            self.still_in_place(done, &self.translate(Action::Write, key))?;
+            self.saw(key);
+            Ok(())
         })
     }
 
@@ -292,12 +319,20 @@ impl Store for ObjectBackend {
         let path = self.path(key)?;
         let translate = self.translate(Action::Create, key);
         let length = bytes.len() as u64;
+        self.in_place(&translate)?;
         let put = self.client.put_opts(&path, bytes.into(), PutOptions::from(PutMode::Create));
         let answer = block_on(async {
             if self.is_local() { Ok(put.await) } else { Meter::start(&self.pace).wait_to_send(length, put).await }
         });
+        // It may be in what took the place meanwhile.
+        if let Err(error) = self.in_place(&translate) {
+            return Ok(Created::Unknown(error));
+        }
         match answer {
-            Ok(Ok(_)) => Ok(Created::Yes),
+            Ok(Ok(_)) => {
+                self.saw(key);
+                Ok(Created::Yes)
+            }
             Ok(Err(error)) => match translate.not_created(error) {
                 // A directory that may be written but not read refuses the sync after the file is there.
                 Err(error) if self.kind == Kind::Directory && self.size(key).is_ok() => Ok(Created::Unknown(error)),
@@ -310,6 +345,7 @@ impl Store for ObjectBackend {
     fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = self.path(key)?;
         self.pace.repeat(|| {
+            self.in_place(&self.translate(Action::Delete, key))?;
             let one = futures_util::stream::iter([Ok(path.clone())]).boxed();
             let deletion = self.client.delete_stream(one).collect::<Vec<_>>();
             let deletion = deletion.map(|results| results.into_iter().collect::<Result<Vec<_>, _>>());

@@ -25,6 +25,7 @@ use url::Url;
 use super::http::WebStore;
 use super::object::ObjectBackend;
 use super::object_error::Kind;
+use super::place::Place;
 use super::settings::{Cloud, Settings};
 use super::{OpenError, Pace, Store, runtime};
 
@@ -119,6 +120,7 @@ fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, 
         return Err(OpenError::NoDirectory { path: shown });
     }
     let absolute: PathBuf = path.canonicalize().map_err(|error| failed(error.into()))?;
+    let place = Place::open(absolute.clone()).map_err(|error| failed(error.into()))?;
     let client = LocalFileSystem::new_with_prefix(&absolute).map_err(|error| failed(error.into()))?;
     Ok(Arc::new(ObjectBackend {
         client: Arc::new(client.with_fsync(true)),
@@ -126,7 +128,7 @@ fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Store>, 
         prefix: String::new(),
         kind: Kind::Directory,
         pace: options.pace.clone(),
-        directory: Some(absolute),
+        directory: Some(place),
     }))
 }
 

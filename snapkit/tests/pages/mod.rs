@@ -91,12 +91,17 @@ pub fn expect_commands_exist(program: &str, binary: &str) {
         for command in commands(&fs::read_to_string(&page).unwrap(), program) {
             let after = command.split_once(&inner).map_or(&command[program.len() + 1..], |(_, after)| after);
             let mut path: Vec<String> = Vec::new();
-            for word in after.split_whitespace() {
+            let mut words = after.split_whitespace();
+            while let Some(word) = words.next() {
                 let commands = help(&path).split_once("Commands:").map(|(_, rest)| rest.to_owned());
                 if let Some(option) = word.strip_prefix("--").filter(|option| !option.is_empty()) {
-                    let option = option.split('=').next().unwrap();
+                    let (option, value) = option.split_once('=').map_or((option, None), |(o, v)| (o, Some(v)));
                     let exists = help(&path).contains(&format!("--{option}"));
                     assert!(exists, "{}: `{command}`: no option --{option}", page.display());
+                    // The word behind it is its value, and no command.
+                    if value.is_none() && help(&path).contains(&format!("--{option} <")) {
+                        words.next();
+                    }
                 } else if let Some(commands) = commands.filter(|_| is_name(word)) {
                     assert!(lists(&commands, word), "{}: `{command}`: no command {word}", page.display());
                     path.push(word.to_owned());
