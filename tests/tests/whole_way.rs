@@ -111,6 +111,8 @@ impl Site {
         let out = log.try_clone().unwrap();
         let command = self.machine.bootstrap_command(&["agent", "node"]);
         self.agent = Some(surrounded(command).stdout(out).stderr(log).spawn().unwrap());
+        let client = bootstrap::client::Client::of_node(&self.machine.path("node"));
+        await_that("the agent answers", || client.state().is_ok());
     }
 
     fn kill_agent(&mut self) {
@@ -227,7 +229,9 @@ fn what_runs_from_a_swapped_image_is_refused() {
     let run = site.up(&["--role", "leader"]).expect(93);
     assert!(run.stderr.contains("E_IMAGE_RUNNING"), "{}", run.stderr);
     site.kill_agent();
-    await_that("the container is gone", || tool(&["docker", "ps", "-aq", "--filter", &format!("name={name}")]).is_empty());
+    await_that("the container is gone", || {
+        tool(&["docker", "ps", "-aq", "--filter", &format!("name={name}")]).is_empty()
+    });
 }
 
 /// Which systemd there is for tests.
@@ -301,7 +305,7 @@ fn installed_units_keep_an_agent_and_take_snapshots() {
         (output.status.success(), said.trim().to_owned())
     };
     let agent = "snapkit-agent-app.service";
-    let journal = || tool(&["journalctl", "--no-pager", "-n", "60", "-u", agent]);
+    let journal = || tool(&["journalctl", "--no-pager", "-n", "60", "-u", "snapkit-*"]);
     ctl(&["daemon-reload"]);
     let (good, text) = ctl(&["start", agent]);
     assert!(good, "{text}\n{}", journal());
@@ -312,7 +316,7 @@ fn installed_units_keep_an_agent_and_take_snapshots() {
     assert!(first.starts_with("leader "), "{first}");
     // A snapshot under the lease, as the timer starts it.
     let (good, text) = ctl(&["start", "snapkit-snapshot-app.service"]);
-    assert!(good, "{text}");
+    assert!(good, "{text}\n{}", journal());
     // Killed, it is started again and leads; what ran before is dead.
     let pid = |text: &str| text.trim().rsplit_once(' ').unwrap().1.to_owned();
     fs::remove_file(&said).unwrap();
