@@ -15,7 +15,7 @@ use snapkit::restore;
 use super::plan::Leads;
 use super::run::BringUp;
 use super::{AgentStart, images, machine, place, rights};
-use crate::driver::ServiceRole;
+use crate::driver::{Manager, ServiceRole};
 
 /// One thing that a node must, or should, have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -222,7 +222,11 @@ fn of_service(service: &Service, up: &BringUp<'_>, running: bool) -> Vec<Prerequ
         }
     }
     if let Some(unit) = &service.unit {
-        let result = machine::answers("systemctl", &["cat", "--no-pager", "--", unit], path.as_ref());
+        let level = match up.manager() {
+            Manager::System => "--system",
+            Manager::User => "--user",
+        };
+        let result = machine::answers("systemctl", &[level, "cat", "--no-pager", "--", unit], path.as_ref());
         list.push(Prerequisite::of("program", format!("the unit {unit}"), result, "install the unit"));
     }
     if service.compose.is_some() {

@@ -27,6 +27,8 @@ use super::plan::{self, Leads, Target};
 use super::prerequisites::{self, Prerequisite};
 use super::report::{Agent, BroughtUp, FollowedManifest, Generation, Image, Phase, Running, Snapshot};
 use super::{AgentStart, BringUpError, Order, Surroundings, files};
+use crate::config::AgentConfig;
+use crate::driver::Manager;
 use crate::origin::Origin;
 
 /// Packs that are asked for one by one, where the store cannot list them.
@@ -63,6 +65,12 @@ impl BringUp<'_> {
     /// The command of the container engine.
     pub fn engine_command(&self) -> Option<String> {
         super::machine::engine(self.order.engine.as_deref(), self.path().as_ref())
+    }
+
+    /// The systemd that the agent will ask: what an operator wrote for it, else that of the user.
+    pub fn manager(&self) -> Manager {
+        let written = AgentConfig::read(&self.order.node).ok().and_then(|config| config.service.manager);
+        written.unwrap_or_else(Manager::of_this_user)
     }
 
     /// How each tree of the pins is reached.

@@ -104,6 +104,13 @@ pub enum Manager {
     User,
 }
 
+impl Manager {
+    /// The machine's for root, the user's for others.
+    pub fn of_this_user() -> Self {
+        if rustix::process::geteuid().is_root() { Self::System } else { Self::User }
+    }
+}
+
 /// The program that runs now, also if its file was replaced or removed since.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -111,7 +118,7 @@ impl<'a> Setup<'a> {
     /// A setup with this program as the guard, Docker as the engine, and the machine's systemd for root, the user's for
     /// others.
     pub fn new(service: &'a Service, images: &'a [ImagePin], directory: &'a Path) -> Self {
-        let manager = if rustix::process::geteuid().is_root() { Manager::System } else { Manager::User };
+        let manager = Manager::of_this_user();
         Self { service, images, directory, guard: Path::new(THIS_PROGRAM), engine: "docker", manager }
     }
 
