@@ -176,9 +176,9 @@ classes! {
     Proof = 65, "E_PROOF", "A proof of the log is malformed or does not hold.",
         "run `snapkit verify`";
     Fenced = 66, "E_FENCED", "Another node leads: a later term has begun, or somebody else signed in this one.",
-        "do not write from this node; `bootstrap lease status` shows who leads";
+        "do not write from this node; `bootstrap status NODE-DIR` shows who leads";
     Lease = 67, "E_LEASE", "A lease entry breaks a rule for it, or the lease log does not allow what was asked.",
-        "look at `bootstrap lease history`";
+        "look at `bootstrap lease history NODE-DIR`";
     Missing = 70, "E_MISSING", "An object that a verified document names is not in the store.",
         "look for it in a copy of the store";
     Hash = 71, "E_HASH", "The bytes of an object do not hash to its name.",

@@ -414,8 +414,8 @@ fn an_unknown_critical_name_means_newer_and_never_damage() {
         "dedup-v2",
     );
     stops_everything(replaced(r#""format":"0-draft""#, r#""format":"7""#), Class::Newer, "7");
-    stops_everything(replaced(r#""term":0"#, r#""term":1"#), Class::Newer, "term 1");
-    // An epoch is known, and begins with a fork that this one does not have.
+    // Epochs and terms are known, and begin with a fork or a fence that these do not have.
+    stops_everything(replaced(r#""term":0"#, r#""term":1"#), Class::Inconsistent, "term 1");
     stops_everything(replaced(r#""epoch":0"#, r#""epoch":1"#), Class::Inconsistent, "epoch 1");
 
     let mut forge = Forge::new();

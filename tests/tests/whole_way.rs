@@ -127,10 +127,13 @@ impl Site {
     }
 
     /// Brings it up, starts its agent, and has it lead.
-    fn lead(&mut self) -> Value {
-        self.up(&["--no-agent"]).expect(0);
+    fn lead(&mut self, more: &[&str]) -> Value {
+        let first = self.up(&[&["--no-agent"], more].concat()).expect(0).json("bootstrap.bring-up/1");
+        if let Some(image) = first["images"].get(0) {
+            assert!(image["place"].as_str().unwrap().starts_with("in the chain, record "), "{first:#}");
+        }
         self.start();
-        let run = self.up(&["--role", "leader"]);
+        let run = self.up(&[&["--role", "leader"], more].concat());
         assert_eq!(run.code, 0, "{}\n{}\n{}", run.text(), run.stderr, self.log());
         run.json("bootstrap.bring-up/1")
     }
@@ -169,10 +172,19 @@ fn build(machine: &Machine, tag: &str, content: &str) -> String {
 }
 
 #[test]
-fn containers_of_an_image_that_only_the_chain_still_has_lead() {
+fn containers_of_an_image_that_the_chain_keeps_lead() {
+    containers_lead("docker");
+}
+
+#[test]
+fn containers_of_podman_lead() {
+    containers_lead("podman");
+}
+
+fn containers_lead(engine: &str) {
     let Some(registry) = registry() else { return };
     let mut site = Site::new();
-    let reference = format!("{registry}/whole-way:prod");
+    let reference = format!("{registry}/whole-way-{engine}:prod");
     let id = build(&site.issuer.machine, &reference, "as it was pinned");
     tool(&["docker", "push", "-q", &reference]);
     let compose = format!(
@@ -180,18 +192,23 @@ fn containers_of_an_image_that_only_the_chain_still_has_lead() {
          command: [\"/busybox\", \"sh\", \"-c\", \"echo $$SNAPKIT_ROLE $$SNAPKIT_TERM $$(/busybox cat /content) >/told/told; exec /busybox sleep 100000\"]\n"
     );
     site.issuer.machine.write("compose.yml", compose);
-    site.pin("driver = \"compose\"\ncompose = \"compose.yml\"\nimages = [\"app\"]", &[&reference, "--plain-http"]);
+    site.pin(
+        "driver = \"compose\"\ncompose = \"compose.yml\"\nimages = [\"app\"]",
+        &[&reference, "--plain-http", "--keep"],
+    );
     // What the name leads to is another image by now, in the engine and in the registry.
     tool(&["docker", "rmi", "-f", &id]);
     build(&site.issuer.machine, &reference, "swapped");
     tool(&["docker", "push", "-q", &reference]);
-    let report = site.lead();
+    let report = site.lead(&["--engine", engine]);
+    let place = report["images"][0]["place"].as_str().unwrap_or_default();
+    assert!(place.starts_with("in the engine"), "{report:#}");
     assert_eq!(report["running"][0]["image"], "app", "{report:#}");
     assert_eq!(report["agent"]["mode"], "leader", "{report:#}");
     let told = || fs::read_to_string(site.machine.path("node/told/told")).unwrap_or_default();
     await_that("the container says who it is", || told().ends_with('\n'));
     assert_eq!(told(), "leader 1 as it was pinned\n");
-    let runs = || tool(&["docker", "ps", "-q", "--filter", &format!("ancestor={id}")]);
+    let runs = || tool(&[engine, "ps", "-q", "--filter", &format!("ancestor={}", id.trim_start_matches("sha256:"))]);
     assert!(!runs().is_empty());
     // Nothing of it outlives the agent.
     site.kill_agent();
@@ -277,7 +294,7 @@ fn a_unit_of_the_user_leads_and_ends_with_its_agent() {
         "node/bootstrap.toml",
         format!("from = \"{from}\"\nmanifest = \"app\"\npoll_seconds = 1\n[service]\nmanager = \"user\"\n"),
     );
-    site.lead();
+    site.lead(&[]);
     assert_eq!(told(&said), "leader 1 --lead\n");
     assert_eq!(ctl(&["is-active", "whole-way.service"]), "active");
     site.kill_agent();

@@ -280,7 +280,8 @@ fn instance() -> Result<Nonce, BeginError> {
     random().map(Nonce)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], BeginError> {
+/// Random bytes of the system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], BeginError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(BeginError::Random)?;
     Ok(bytes)

@@ -272,11 +272,14 @@ pub enum RequestKind {
     Demote,
     /// Lead: in static leadership an operator decides, and has made sure that nobody else does.
     Promote,
+    /// Claim the lease now, whoever holds it: an operator made sure that the old leader is dead.
+    ForceClaim,
 }
 
 impl RequestKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Drain, Self::Pause, Self::Resume, Self::Handoff, Self::Demote, Self::Promote];
+    pub const ALL: [Self; 7] =
+        [Self::Drain, Self::Pause, Self::Resume, Self::Handoff, Self::Demote, Self::Promote, Self::ForceClaim];
 
     /// The kind that a word names.
     pub fn of(word: &str) -> Option<Self> {
@@ -292,6 +295,7 @@ impl RequestKind {
             Self::Handoff => "handoff",
             Self::Demote => "demote",
             Self::Promote => "promote",
+            Self::ForceClaim => "force-claim",
         }
     }
 }

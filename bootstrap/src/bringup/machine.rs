@@ -118,7 +118,7 @@ fn xattrs(node: &Path) -> Result<(), String> {
         .map_err(|error| format!("the file system of {} has none: {error}", above.display()))
 }
 
-/// Whether a program ends well within [`PATIENCE`].
+/// Whether a program ends well within `PATIENCE`.
 ///
 /// # Errors
 /// What it said last, or that it said nothing.

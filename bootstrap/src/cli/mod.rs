@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod guard;
 mod install;
+mod lease;
 mod man;
 mod requests;
 mod run_if_leader;
@@ -80,6 +81,7 @@ enum Command {
     Undo(undo::UndoArgs),
     Ack(ack::AckArgs),
     Install(install::InstallArgs),
+    Lease(lease::LeaseArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
@@ -163,6 +165,7 @@ impl Command {
             Command::RunIfLeader(args) => run_if_leader::run(args, cancel),
             Command::Request(command) => requests::run(command, out),
             Command::Install(args) => install::run(args, out),
+            Command::Lease(args) => lease::run(args, out, cancel),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),

@@ -38,11 +38,17 @@ pub(super) struct RequestArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Accepted {
+pub(super) struct Accepted {
     node: String,
     request: &'static str,
     reason: String,
     what: String,
+}
+
+impl Accepted {
+    pub(super) fn new(node: String, kind: RequestKind, reason: &str, what: String) -> Self {
+        Self { node, request: kind.as_str(), reason: reason.to_owned(), what }
+    }
 }
 
 impl Report for Accepted {
@@ -69,7 +75,7 @@ pub(super) fn run(command: &RequestCommand, out: &mut Output) -> Result<Exit, Cl
     })?;
     match asked {
         Asked::Accepted(what) => {
-            out.report(&Accepted { node, request: kind.as_str(), reason: args.reason.clone(), what })?;
+            out.report(&Accepted::new(node, kind, &args.reason, what))?;
             Ok(Exit::DONE)
         }
         Asked::Refused(why) => Err(CliError::refused(format!("the agent of {node} does not {}: {why}", kind.as_str()))),

@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub mod collect;
+pub mod inspect;
 pub mod log;
 pub mod machine;
 pub mod runner;

@@ -3,7 +3,7 @@
 use super::{Action, Doing, Leadership, Machine};
 use crate::agent::view::{Reply, Request, RequestKind};
 use crate::clock::BootTime;
-use crate::lease::LeaseWish;
+use crate::lease::{Holder, LeaseWish};
 
 impl Machine {
     pub(super) fn on_asked(&mut self, ticket: u64, request: &Request, now: BootTime) {
@@ -15,6 +15,7 @@ impl Machine {
             RequestKind::Handoff => self.hand_off(&request.reason, now),
             RequestKind::Demote => self.step_down(&request.reason, now),
             RequestKind::Promote => self.promote(&request.reason, now),
+            RequestKind::ForceClaim => self.force_claim(&request.reason, now),
         };
         let reply = match reply {
             Ok(what) => {
@@ -107,5 +108,23 @@ impl Machine {
             return Ok(format!("it claims the lease from {}, who stops when it sees the higher term", holder.node));
         }
         Ok("it claims the lease".into())
+    }
+
+    /// An operator has proven that whoever holds the lease is dead: nobody's time is waited for.
+    fn force_claim(&mut self, reason: &str, now: BootTime) -> Result<String, String> {
+        let own = |holder: &Holder| holder.node == self.setup.node;
+        let held = self.holder.as_ref().is_some_and(|holder| !holder.released && !own(holder));
+        if self.setup.leadership == Leadership::Static || !held {
+            return self.promote(reason, now);
+        }
+        match self.doing {
+            Doing::Leading(_) | Doing::Promoting(_) => return Ok("it leads already".into()),
+            Doing::Following => {}
+            _ => return Err(format!("it is {}; ask again when it follows", self.mode().role())),
+        }
+        self.may_lead(now).map_err(|why| format!("it cannot lead: {why}"))?;
+        self.wish = LeaseWish::Force { reason: reason.to_owned() };
+        self.act(Action::Wish(self.wish.clone()));
+        Ok("it claims the lease now, whoever holds it".into())
     }
 }

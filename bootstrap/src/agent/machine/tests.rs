@@ -387,6 +387,15 @@ fn head_advanced_during_promote_by_another_leader() {
 }
 
 #[test]
+fn only_force_takes_the_lease_from_its_holder() {
+    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
+    told.tell(Event::Lease(LeaseNote::Seen(Some(holder("b", 4)))));
+    assert!(matches!(told.ask(RequestKind::Promote), Reply::Refused(_)));
+    assert!(matches!(told.ask(RequestKind::ForceClaim), Reply::Accepted(_)));
+    assert!(told.all.iter().any(|action| matches!(action, Action::Wish(LeaseWish::Force { .. }))));
+}
+
+#[test]
 fn a_veto_gives_the_lease_back_and_waits() {
     let mut told = Told::following(Setup { hooks: vec![Hook::PrePromote], ..setup(Leadership::Auto) }, Kept::default());
     told.claim(5);

@@ -77,16 +77,20 @@ impl External {
     pub(in crate::driver) fn end(&self, patience: Duration) -> Result<String, DriverError> {
         let target = self.target();
         let end = BootTime::now() + patience;
+        let mut failed = None;
         loop {
-            let why = match (target.life(), BootTime::now() >= end) {
-                (Ok(Life::Dead(how)), _) => return Ok(how),
-                (life, true) => life.map_or_else(|why| why, |_| "it still runs after it was killed".into()),
-                // Whether killing worked is seen by asking again.
-                _ => target.kill().err().unwrap_or_default(),
+            // Asked once more after the last attempt, however long that took.
+            let late = BootTime::now() >= end;
+            let why = match target.life() {
+                Ok(Life::Dead(how)) => return Ok(how),
+                Ok(Life::Running) => "it still runs after it was killed".to_owned(),
+                Err(why) => why,
             };
-            if BootTime::now() >= end {
+            if late {
+                let why = failed.map_or(why.clone(), |failed| format!("{why}; killing it: {failed}"));
                 return Err(DriverError::Alive { what: self.name(), why });
             }
+            failed = target.kill().err();
             thread::sleep(PASS);
         }
     }

@@ -4,7 +4,7 @@
 //! service is dead by a given moment. It reads orders, line by line, from a pipe that only the agent holds, and ends only
 //! when everything of the service is dead. Documented in `docs/drivers.md`. Layer: the edge.
 //!
-//! [`Guarded`] is the agent's side of it.
+//! `Guarded` is the agent's side of it.
 
 mod alarm;
 mod enter;
