@@ -77,7 +77,8 @@ fn a_lease_out_of_reach_ends_a_leader_in_time_although_its_hook_hangs_and_its_se
     thread::sleep(Duration::from_secs(8));
     assert!(!serves(&group, 0) && !serves(&group, 1), "{}", group.story());
     assert!(group.nodes.iter().all(|node| node.state().is_none_or(|state| state["mode"] != "leader")));
-    // A write that was under way may have made directories of that name.
+    // A write that was under way may have made a directory of that name. Its writer was told that nobody knows whether it
+    // worked (`snapkit/src/store/object.rs`, `create`), so nothing in there counts, and an operator removes it.
     let _ = fs::remove_dir_all(&store);
     fs::rename(&away, &store).unwrap();
     group.leader(&[]);
