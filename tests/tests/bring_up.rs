@@ -486,7 +486,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
     machine.bootstrap::<&str>(&[]).expect(2).stderr_names("nothing is asked for");
     machine.bootstrap(&["statsu"]).expect(2).stderr_names("no command `statsu`");
     machine.bootstrap(&["statsu", "node"]).expect(2).stderr_names("no command `statsu`");
-    machine.bootstrap(&["lease", "status", "node"]).expect(2).stderr_names("no command `lease`");
+    machine.bootstrap(&["leese", "status", "node"]).expect(2).stderr_names("no command `leese`");
     machine.bootstrap(&["./node"]).expect(2).stderr_names("without --from");
     machine.bootstrap(&["--from", "store", "node"]).expect(2).stderr_names("#root=");
     let from = format!("store#root=sha256:{}", "a".repeat(64));
