@@ -18,4 +18,5 @@ pub mod leading;
 pub mod lease;
 pub mod origin;
 pub mod probe;
+pub mod scenario;
 pub mod surfaces;
