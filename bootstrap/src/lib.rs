@@ -19,4 +19,5 @@ pub mod leading;
 pub mod lease;
 pub mod origin;
 pub mod probe;
+pub mod scenario;
 pub mod surfaces;
