@@ -5,6 +5,7 @@
 //! clock of that node. [`demo`] plays everything on one machine, with [`service`] and [`ingress`] as what it is played with.
 //! Documented in `docs/drills.md`. Layer: the edge; what a series proves is decided by `evidence`.
 
+pub mod demo;
 pub mod fault;
 pub mod http;
 pub mod ingress;
