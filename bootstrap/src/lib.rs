@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 pub mod drill;
 pub mod driver;
+pub mod evidence;
 pub mod install;
 pub mod leading;
 pub mod lease;
