@@ -1,5 +1,6 @@
 //! `bootstrap drill`: failures on purpose, and what measures them.
 
+mod demo;
 mod demo_ingress;
 mod demo_service;
 mod fault;
@@ -22,6 +23,7 @@ enum DrillCommand {
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
     Fault(fault::FaultArgs),
+    Demo(demo::DemoArgs),
     DemoService(demo_service::DemoServiceArgs),
     DemoIngress(demo_ingress::DemoIngressArgs),
 }
@@ -31,6 +33,7 @@ pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
         DrillCommand::Fault(args) => fault::run(args, out),
+        DrillCommand::Demo(args) => demo::run(args, out, cancel),
         DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
         DrillCommand::DemoIngress(args) => demo_ingress::run(args, cancel),
     }

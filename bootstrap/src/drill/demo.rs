@@ -154,6 +154,7 @@ impl World {
         for name in ["snapkit", "bootstrap"] {
             std::os::unix::fs::symlink(&self.program, self.path("bin").join(name)).map_err(failed("make a link"))?;
         }
+        self.write("desk/snapkit.toml", "")?;
         self.write("desk/state/app.conf", "greeting = \"hello\"\n")?;
         self.write("desk/state/lines", "{\"n\":1,\"value\":\"the first event\"}\n")
     }
@@ -202,7 +203,7 @@ impl World {
         let mut members = BTreeMap::new();
         for node in NODES {
             let shown = self.snapkit(node, &["key", "show", "node.pub"])?;
-            members.insert(node, shown["key_id"].as_str().unwrap_or_default().to_owned());
+            members.insert(node, shown["keys"][0]["key_id"].as_str().unwrap_or_default().to_owned());
         }
         let config = text::desk(&text::Desk {
             string: &self.string,
@@ -319,9 +320,9 @@ impl World {
     /// The variables of a machine, all of them.
     pub fn environment(&self, machine: &str) -> Vec<(String, String)> {
         let of = |name: &str| self.text(&format!("{machine}/{name}"));
-        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+        // What the demo runs is its own program alone; the system has the rest.
         [
-            ("PATH", format!("{}:{path}", self.text("bin"))),
+            ("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.text("bin"))),
             ("HOME", self.text(machine)),
             ("SNAPKIT_HOME", of("keys")),
             ("XDG_CACHE_HOME", of("cache")),
