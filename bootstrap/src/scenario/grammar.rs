@@ -10,6 +10,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::plan::{Plan, Step};
+use super::site::{Line, Site};
+
 /// The name of the form.
 pub const SCHEMA: &str = "bootstrap.scenario/1";
 /// The phases, in the only order they may stand in.
@@ -191,10 +194,8 @@ pub trait Vocabulary {
     /// What is wrong with the action, in a sentence.
     fn effect(&self, action: &Action) -> Result<Option<Effect>, String>;
 
-    /// The command lines that a person would type for this step on this node, as words.
-    ///
-    /// `node` is `None` where the orchestrator runs. Empty for a kind that is not known here.
-    fn commands(&self, step: &super::Step, node: Option<&str>) -> Vec<Vec<String>>;
+    /// What a person would type to do this step, in order. Empty for a kind that is not known here.
+    fn commands(&self, plan: &Plan, step: &Step, site: &Site) -> Vec<Line>;
 }
 
 /// Everything that is wrong with a scenario.
@@ -303,3 +304,6 @@ fn is_word(text: &str) -> bool {
         && text.len() <= 64
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
+
+#[cfg(test)]
+mod tests;

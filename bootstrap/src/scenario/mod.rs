@@ -6,10 +6,16 @@
 //! moves leads. Grammar and meaning: `docs/scenarios.md`. Layer: `grammar`, `plan`, `render` and `condition` are pure;
 //! `execute` acts through what it is given.
 
+pub mod builtin;
+pub mod condition;
 pub mod execute;
 pub mod grammar;
+pub mod moves;
 pub mod plan;
 pub mod quote;
+pub mod render;
+pub mod resolve;
+pub mod site;
 
 pub use execute::{Actor, Attempt, Journal, Outcome};
 pub use grammar::{Action, Effect, Scenario, StepSpec, Vocabulary};

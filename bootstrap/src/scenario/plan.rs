@@ -15,7 +15,8 @@ use super::grammar::{Action, Effect, Leadership, Unless};
 /// The name of the form.
 pub const SCHEMA: &str = "bootstrap.plan/1";
 /// The fields that the digest does not cover.
-const OUTSIDE: &[&str] = &["id", "mode", "challenge", "made", "actor", "reason", "plan_sha256"];
+const OUTSIDE: &[&str] =
+    &["schema", "id", "mode", "challenge", "made", "expires", "plan_sha256", "operator", "approver", "reason"];
 
 /// Whether a plan is done or only gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +37,20 @@ pub struct Plan {
     pub id: String,
     /// Simulated or executed.
     pub mode: RunMode,
-    /// What a verifier supplied before the run.
-    pub challenge: Option<String>,
+    /// What whoever will verify supplied before the run; empty without one.
+    #[serde(default)]
+    pub challenge: String,
     /// When it was made.
     pub made: Timestamp,
     /// Who runs it.
-    pub actor: String,
+    pub operator: String,
+    /// Who approved it; empty where nobody was asked.
+    #[serde(default)]
+    pub approver: String,
     /// Why.
     pub reason: String,
-    /// `failover` or `drill`.
-    pub kind: String,
+    /// `failover`, `full` or `restore`.
+    pub run: String,
     /// The scenario's name.
     pub scenario: String,
     /// What it does.
@@ -72,8 +77,9 @@ pub struct Plan {
     pub always: Vec<Step>,
     /// The checks that decide.
     pub checks: Vec<Required>,
-    /// Limits by name: `max_failover_seconds`, ….
-    pub thresholds: BTreeMap<String, u64>,
+    /// Limits.
+    #[serde(default)]
+    pub thresholds: Thresholds,
     /// The services and units that may be stopped.
     pub scope_stop: Vec<String>,
     /// SHA-256 over everything else but who, when, and whether it is simulated.
@@ -105,6 +111,21 @@ pub struct Step {
     pub check: Option<String>,
     /// What a person does if it fails.
     pub next: Option<String>,
+}
+
+/// The limits of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// The longest time without a good answer, from the last of the old leader to the first of the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failover_seconds: Option<u64>,
+    /// The most acknowledged writes that may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_data_lag_events: Option<u64>,
+    /// The longest that each phase may take, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phase_seconds: BTreeMap<String, u64>,
 }
 
 /// A check of a plan.

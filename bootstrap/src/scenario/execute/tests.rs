@@ -6,7 +6,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::scenario::grammar::{Action, Effect, Leadership};
-use crate::scenario::plan::{Required, SCHEMA};
+use crate::scenario::plan::{Required, SCHEMA, Thresholds};
 
 /// Keeps events in memory, and fails from the `n`th on: the orchestrator is killed there.
 #[derive(Debug, Default, Clone)]
@@ -101,11 +101,12 @@ fn plan() -> Plan {
         schema: SCHEMA.into(),
         id: "run".into(),
         mode: RunMode::Execute,
-        challenge: None,
+        challenge: String::new(),
         made: Timestamp::UNIX_EPOCH,
-        actor: "test".into(),
+        operator: "test".into(),
+        approver: String::new(),
         reason: "test".into(),
-        kind: "failover".into(),
+        run: "failover".into(),
         scenario: "test".into(),
         title: "a test".into(),
         scenario_sha256: String::new(),
@@ -119,7 +120,7 @@ fn plan() -> Plan {
         rollback: vec![step("back-one", "rollback"), step("back-two", "rollback")],
         always: vec![step("collect", "always"), step("teardown", "always")],
         checks: vec![Required { id: "baseline".into(), required: true }],
-        thresholds: [].into(),
+        thresholds: Thresholds::default(),
         scope_stop: Vec::new(),
         plan_sha256: String::new(),
     }
