@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod driver;
+pub mod fleet;
 pub mod install;
 pub mod leading;
 pub mod lease;
