@@ -8,8 +8,10 @@ use manifests::digest::Digest;
 
 use super::condition::{Condition, Measure};
 use super::grammar::{Leadership, OldLeader, Scenario, StepSpec, Target, When};
-use super::plan::{Plan, Required, RunMode, SCHEMA, Step, Thresholds};
+use super::plan::{Plan, Required, SCHEMA, Step};
 use super::site::REPLACE_ME;
+use crate::evidence::event::Mode;
+use crate::evidence::facts::Thresholds;
 use crate::surfaces::state::State;
 
 /// What is known of a fleet.
@@ -48,7 +50,7 @@ pub struct Wish {
     /// This run.
     pub id: String,
     /// Simulated or executed.
-    pub mode: RunMode,
+    pub mode: Mode,
     /// What a verifier supplied.
     pub challenge: String,
     /// Now.

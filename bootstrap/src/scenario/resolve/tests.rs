@@ -35,7 +35,7 @@ pub(crate) fn sight(nodes: Vec<Seen>) -> Sight {
 pub(crate) fn wish() -> Wish {
     Wish {
         id: "planned-1".to_owned(),
-        mode: RunMode::Execute,
+        mode: Mode::Execute,
         challenge: String::new(),
         now: examples::now(),
         operator: "test".to_owned(),
@@ -85,7 +85,7 @@ fn the_same_sight_gives_the_same_digest_whoever_asks_and_when() {
     let first = plan("planned", &group(), &wish()).unwrap();
     let other = Wish {
         id: "planned-2".to_owned(),
-        mode: RunMode::Simulated,
+        mode: Mode::Simulated,
         challenge: "nonce".to_owned(),
         now: Timestamp::UNIX_EPOCH,
         operator: "another".to_owned(),
