@@ -12,6 +12,7 @@ pub mod client;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod drill;
 pub mod driver;
 pub mod evidence;
 pub mod install;

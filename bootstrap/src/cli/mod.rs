@@ -8,6 +8,7 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod drill;
 mod guard;
 mod install;
 mod lease;
@@ -82,6 +83,7 @@ enum Command {
     Ack(ack::AckArgs),
     Install(install::InstallArgs),
     Lease(lease::LeaseArgs),
+    Drill(drill::DrillArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
@@ -166,6 +168,7 @@ impl Command {
             Command::Request(command) => requests::run(command, out),
             Command::Install(args) => install::run(args, out),
             Command::Lease(args) => lease::run(args, out, cancel),
+            Command::Drill(args) => drill::run(args, out, cancel),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),
