@@ -3,13 +3,15 @@
 //! A dry run and an execution of the same plan have the same digest: it covers everything but who runs it, when, and
 //! whether it is simulated. Form: `docs/json.md`, `bootstrap.plan/1`. Layer: pure.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use manifests::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::grammar::{Action, Effect, Leadership, Unless};
 use crate::evidence::event::Mode;
-use crate::evidence::facts::{Thresholds, plan_digest};
+use crate::evidence::facts::plan_digest;
 
 /// The name of the form.
 pub const SCHEMA: &str = "bootstrap.plan/1";
@@ -22,20 +24,17 @@ pub struct Plan {
     pub id: String,
     /// Simulated or executed.
     pub mode: Mode,
-    /// What whoever will verify supplied before the run; empty without one.
+    /// What whoever will verify supplied before the run.
     #[serde(default)]
-    pub challenge: String,
+    pub challenge: Option<String>,
     /// When it was made.
     pub made: Timestamp,
     /// Who runs it.
-    pub operator: String,
-    /// Who approved it; empty where nobody was asked.
-    #[serde(default)]
-    pub approver: String,
+    pub actor: String,
     /// Why.
     pub reason: String,
-    /// `failover`, `full` or `restore`.
-    pub run: String,
+    /// `failover` or `drill`.
+    pub kind: String,
     /// The scenario's name.
     pub scenario: String,
     /// What it does.
@@ -62,9 +61,9 @@ pub struct Plan {
     pub always: Vec<Step>,
     /// The checks that decide.
     pub checks: Vec<Required>,
-    /// Limits.
+    /// Limits by name: `max_failover_seconds`, `max_data_lag_events`, and `PHASE_seconds` for the timebox of a phase.
     #[serde(default)]
-    pub thresholds: Thresholds,
+    pub thresholds: BTreeMap<String, u64>,
     /// The services and units that may be stopped.
     pub scope_stop: Vec<String>,
     /// SHA-256 over everything else but who, when, and whether it is simulated.

@@ -6,7 +6,6 @@ use serde_json::Map;
 
 use super::*;
 use crate::evidence::event::Claim;
-use crate::evidence::facts::Thresholds;
 use crate::scenario::grammar::{Action, Effect, Leadership};
 use crate::scenario::plan::{Required, SCHEMA};
 
@@ -115,12 +114,11 @@ fn plan() -> Plan {
         schema: SCHEMA.into(),
         id: "run".into(),
         mode: Mode::Execute,
-        challenge: String::new(),
+        challenge: None,
         made: Timestamp::UNIX_EPOCH,
-        operator: "test".into(),
-        approver: String::new(),
+        actor: "test".into(),
         reason: "test".into(),
-        run: "failover".into(),
+        kind: "failover".into(),
         scenario: "test".into(),
         title: "a test".into(),
         scenario_sha256: String::new(),
@@ -134,7 +132,7 @@ fn plan() -> Plan {
         rollback: vec![step("back-one", "rollback"), step("back-two", "rollback")],
         always: vec![step("collect", "always"), step("teardown", "always")],
         checks: vec![Required { id: "baseline".into(), required: true }],
-        thresholds: Thresholds::default(),
+        thresholds: [].into(),
         scope_stop: Vec::new(),
         plan_sha256: String::new(),
     }
