@@ -17,6 +17,6 @@ pub mod render;
 pub mod resolve;
 pub mod site;
 
-pub use execute::{Actor, Attempt, Journal, Outcome};
+pub use execute::{Actor, Attempt, Journal, Kept, Outcome, Turn};
 pub use grammar::{Action, Effect, Scenario, StepSpec, Vocabulary};
 pub use plan::{Plan, Step};
