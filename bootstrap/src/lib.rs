@@ -15,6 +15,7 @@ pub mod config;
 pub mod drill;
 pub mod driver;
 pub mod evidence;
+pub mod fleet;
 pub mod install;
 pub mod leading;
 pub mod lease;
