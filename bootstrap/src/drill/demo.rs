@@ -169,7 +169,10 @@ impl World {
         let state = format!("state={}", self.text("desk/state"));
         let first = self.desk(&["snapshot", &state, "--node", "desk"])?;
         self.result(&format!("snapshot {}", first["name"].as_str().unwrap_or("?")));
-        self.write("desk/state/lines", "{\"n\":1,\"value\":\"the first event\"}\n{\"n\":2,\"value\":\"the second\"}\n")?;
+        self.write(
+            "desk/state/lines",
+            "{\"n\":1,\"value\":\"the first event\"}\n{\"n\":2,\"value\":\"the second\"}\n",
+        )?;
         let second = self.desk(&["snapshot", &state, "--node", "desk"])?;
         self.result(&format!("snapshot {}", second["name"].as_str().unwrap_or("?")));
         Ok(())
@@ -194,7 +197,8 @@ impl World {
 
     fn owner_key(&self) -> Result<String, DemoError> {
         let keys = self.path("desk/keys");
-        let found = find(&keys, "owner.key").ok_or_else(|| DemoError::Late(format!("no owner.key in {}", keys.display())))?;
+        let found =
+            find(&keys, "owner.key").ok_or_else(|| DemoError::Late(format!("no owner.key in {}", keys.display())))?;
         Ok(found.display().to_string())
     }
 
@@ -368,7 +372,8 @@ impl World {
         if !ended.is_good() {
             return Err(DemoError::Command { command: shown, why: ended.why() });
         }
-        serde_json::from_str(&ended.stdout).map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
+        serde_json::from_str(&ended.stdout)
+            .map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
     }
 
     /// Tells what comes next.
@@ -420,7 +425,8 @@ fn find(below: &Path, name: &str) -> Option<PathBuf> {
 
 /// The command as one would type it.
 pub fn shown(name: &str, args: &[&str]) -> String {
-    let plain = |arg: &str| !arg.is_empty() && arg.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&b));
+    let plain =
+        |arg: &str| !arg.is_empty() && arg.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&b));
     let quoted = args.iter().map(|arg| match plain(arg) {
         true => (*arg).to_owned(),
         false => format!("'{}'", arg.replace('\'', r"'\''")),

@@ -140,8 +140,7 @@ impl Running {
         let (agent, guard) = (holder("lock"), holder("guard.lock"));
         let all = procfs::all().map_err(failed("list the processes"))?;
         let parents: Vec<i32> = [agent, guard].into_iter().flatten().map(|process| process.pid).collect();
-        let mut others: Vec<Process> =
-            procfs::descendants(&all, &parents).iter().map(|stat| stat.process).collect();
+        let mut others: Vec<Process> = procfs::descendants(&all, &parents).iter().map(|stat| stat.process).collect();
         others.retain(|process| Some(*process) != agent && Some(*process) != guard);
         others.sort_unstable();
         others.dedup();
@@ -332,7 +331,10 @@ fn require_children(node: &Path, running: &Running) -> Result<(), FaultError> {
     let all = procfs::all().map_err(failed("list the processes"))?;
     if procfs::descendants(&all, &[guard.pid]).is_empty() {
         let what = format!("the service of {} is no child of its guard, and would go on", node.display());
-        return Err(refused(what, "name a command for this fault in the inventory, such as one that stops the machine"));
+        return Err(refused(
+            what,
+            "name a command for this fault in the inventory, such as one that stops the machine",
+        ));
     }
     Ok(())
 }

@@ -37,8 +37,7 @@ impl Asker {
     pub fn new(limit: Duration, tls: bool) -> io::Result<Self> {
         // A provider that is there already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client =
-            Client::builder().timeout(limit).no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
+        let mut client = Client::builder().timeout(limit).no_proxy().redirect(Policy::none()).pool_max_idle_per_host(0);
         if !tls {
             // A machine without certificates can be asked, too.
             client = client.tls_certs_only([]);

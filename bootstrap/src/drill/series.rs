@@ -335,8 +335,7 @@ mod tests {
         let tail: Tail = serde_json::from_slice(lines[2]).unwrap();
         assert_eq!((tail.count, tail.why.as_str(), lines.len()), (1, "asked to", 3));
         let key = PublicKey::from_hex(&head.key).unwrap();
-        let signers =
-            Signers { name: "prober".into(), known: vec![key.clone()], allowed: vec![key], threshold: 1 };
+        let signers = Signers { name: "prober".into(), known: vec![key.clone()], allowed: vec![key], threshold: 1 };
         let envelope = fs::read(signature_of(&path)).unwrap();
         let verified = envelope::verify(&envelope, 1 << 16, &[SIGNED_TYPE], &signers, "series").unwrap();
         let signed: Signed = serde_json::from_slice(verified.payload()).unwrap();

@@ -95,9 +95,8 @@ pub fn run(settings: &Settings, cancel: &Cancel) -> Result<(), ServiceError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::io("begin"))?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(ServiceError::io(format!("listen on {address}")))?;
+        let listener =
+            tokio::net::TcpListener::bind(address).await.map_err(ServiceError::io(format!("listen on {address}")))?;
         let service = Arc::new(Service::open(settings)?);
         let routes = Router::new()
             .route("/ready", get(ready))

@@ -12,11 +12,10 @@ pub mod execute;
 pub mod grammar;
 pub mod moves;
 pub mod plan;
-pub mod quote;
 pub mod render;
 pub mod resolve;
 pub mod site;
 
-pub use execute::{Actor, Attempt, Journal, Outcome};
+pub use execute::{Actor, Attempt, Journal, Kept, Outcome, Turn};
 pub use grammar::{Action, Effect, Scenario, StepSpec, Vocabulary};
 pub use plan::{Plan, Step};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bootstrap::driver::ServiceRole;
 use bootstrap::drill::service::{self, Settings};
+use bootstrap::driver::ServiceRole;
 use clap::Args;
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};

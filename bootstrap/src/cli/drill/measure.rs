@@ -122,7 +122,8 @@ pub(super) fn prober(args: &ProberArgs, out: &mut Output, cancel: &Cancel) -> Re
         ..Fields::default()
     };
     let ended = until_told(cancel);
-    let lines = prober::run(&args.subject.into, subject, &fields, &ended).map_err(|error| cannot(&args.subject.into, error))?;
+    let lines =
+        prober::run(&args.subject.into, subject, &fields, &ended).map_err(|error| cannot(&args.subject.into, error))?;
     out.report(&Measured { file: args.subject.into.clone(), lines })?;
     Ok(Exit::DONE)
 }
@@ -130,8 +131,8 @@ pub(super) fn prober(args: &ProberArgs, out: &mut Output, cancel: &Cancel) -> Re
 pub(super) fn sentinel(args: &SentinelArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let subject = args.subject.subject("sentinel", &args.url)?;
     let ended = until_told(cancel);
-    let lines =
-        sentinel::run(&args.subject.into, subject, &args.read, &ended).map_err(|error| cannot(&args.subject.into, error))?;
+    let lines = sentinel::run(&args.subject.into, subject, &args.read, &ended)
+        .map_err(|error| cannot(&args.subject.into, error))?;
     out.report(&Measured { file: args.subject.into.clone(), lines })?;
     Ok(Exit::DONE)
 }

@@ -56,8 +56,7 @@ pub(super) fn desk(desk: &Desk<'_>) -> String {
         [desk.program, "drill", "demo-service", "--queue", desk.queue].map(str::to_owned).into();
     argv.extend(desk.at.iter().flat_map(|(node, at)| ["--at".to_owned(), format!("{node}={at}")]));
     let ask: Vec<String> = argv.iter().cloned().chain(["--ask".to_owned(), "/ready".to_owned()]).collect();
-    let members =
-        desk.members.iter().map(|(node, key)| format!("{{ node = {}, key = {} }}", text(node), text(key)));
+    let members = desk.members.iter().map(|(node, key)| format!("{{ node = {}, key = {} }}", text(node), text(key)));
     let mut config = format!("store = {}\n\n[manifest]\nname = \"app\"\n\n", text(desk.string));
     let _ = write!(
         config,
