@@ -3,6 +3,7 @@
 mod demo;
 mod demo_ingress;
 mod demo_service;
+mod facts;
 mod fault;
 mod measure;
 
@@ -22,6 +23,7 @@ pub(super) struct DrillArgs {
 enum DrillCommand {
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
+    Facts(facts::FactsArgs),
     Fault(fault::FaultArgs),
     Demo(demo::DemoArgs),
     DemoService(demo_service::DemoServiceArgs),
@@ -32,6 +34,7 @@ pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result
     match &args.command {
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
+        DrillCommand::Facts(args) => facts::run(args, out),
         DrillCommand::Fault(args) => fault::run(args, out),
         DrillCommand::Demo(args) => demo::run(args, out, cancel),
         DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
