@@ -12,7 +12,6 @@ pub mod execute;
 pub mod grammar;
 pub mod moves;
 pub mod plan;
-pub mod quote;
 pub mod render;
 pub mod resolve;
 pub mod site;
