@@ -156,7 +156,7 @@ impl Running {
 }
 
 /// The process that holds a lock of the kind that agents and guards take.
-fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
+pub(super) fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {

@@ -104,11 +104,15 @@ impl Drill<'_> {
         let facts = self.facts_of(&node, turn.within).map_err(|why| Outcome::failed("unreachable", why))?;
         if let Some(receipt) = &facts.receipt {
             let file = format!("{RESTORE}/{node}.receipt.json");
-            kept(self.run.write(&file, receipt.as_bytes()), &file)?;
-            outcome = outcome.evidence(file);
+            // That of a cold restore stays, whatever the agent restores later.
+            if !self.run.file(&file).exists() {
+                kept(self.run.write(&file, receipt.as_bytes()), &file)?;
+                outcome = outcome.evidence(file);
+            }
         }
         if let Ok(mut environment) = self.environment() {
-            if let Some(known) = environment.nodes.iter_mut().find(|known| known.name == node) {
+            let known = environment.nodes.iter_mut().find(|known| known.name == node);
+            if let Some(known) = known.filter(|known| known.temporary.is_none()) {
                 known.configuration.get_or_insert(Before { start: facts.configuration_sha256, end: None });
             }
             self.keep_environment(&environment)?;
