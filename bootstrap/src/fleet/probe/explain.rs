@@ -68,7 +68,7 @@ impl ProbeReport {
             say(
                 "path_broken",
                 what,
-                format!("mend the route or firewall between the ingress and {leader}, then probe --from ingress"),
+                format!("mend the route or firewall between the ingress and {leader}, then probe --vantage ingress"),
             );
         }
         let silent = [&ingress.health, &ingress.ready, &ingress.role].iter().all(|one| one.error.is_some());
@@ -134,7 +134,7 @@ impl ProbeReport {
             say(
                 "resolves_elsewhere",
                 what,
-                "ask from another place (--from NODE) before anything else; leave DNS as it is".to_owned(),
+                "ask from another place (--vantage NODE) before anything else; leave DNS as it is".to_owned(),
             );
         }
         found

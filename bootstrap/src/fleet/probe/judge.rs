@@ -338,6 +338,6 @@ fn shared_hosts(inventory: &Inventory) -> Vec<String> {
 }
 
 /// What an inventory shows before anything is asked.
-pub(in crate::fleet) fn remarks(inventory: &Inventory) -> Vec<String> {
+pub fn remarks(inventory: &Inventory) -> Vec<String> {
     shared_hosts(inventory)
 }

@@ -8,6 +8,7 @@ mod ask;
 mod explain;
 mod judge;
 mod text;
+mod vantage;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,7 +23,9 @@ use super::http::AskerError;
 use super::inventory::credential::SecretError;
 use super::inventory::{Inventory, Reference, UnknownNode};
 
+pub(super) use ask::below;
 pub use explain::Explanation;
+pub use judge::remarks;
 
 /// The name of the JSON form.
 pub const SCHEMA: &str = "bootstrap.probe/1";
@@ -319,6 +322,16 @@ pub enum ProbeError {
 }
 
 impl ProbeReport {
+    /// Whether nothing that was asked gave any answer.
+    pub fn is_silent(&self) -> bool {
+        let answered = |surface: &Surface| surface.health.status.is_some() || surface.role.status.is_some();
+        let said = |control: &ControlPlane| {
+            control.skipped.is_none()
+                && control.problem.as_ref().is_none_or(|problem| problem.kind != ControlFailure::Transport)
+        };
+        !self.surfaces.iter().any(answered) && !self.control.as_ref().is_some_and(said)
+    }
+
     /// The one node that says of itself that it leads; `None` for none or several.
     pub fn leader(&self) -> Option<&str> {
         let mut leaders = self.leaders();
