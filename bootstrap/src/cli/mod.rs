@@ -8,6 +8,7 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod drill;
 mod fleet;
 mod guard;
 mod health;
@@ -89,6 +90,7 @@ enum Command {
     Ack(ack::AckArgs),
     Install(install::InstallArgs),
     Lease(lease::LeaseArgs),
+    Drill(drill::DrillArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
@@ -185,6 +187,7 @@ impl Command {
             Command::Triage(args) => triage::run(args, out),
             Command::Health(args) => health::run(args, out),
             Command::Node(args) => node::run(args, out),
+            Command::Drill(args) => drill::run(args, out, cancel),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),
