@@ -47,6 +47,19 @@ pub struct Options {
     pub agent: String,
     /// The store of the lease if it is not that of the chain.
     pub lease_store: Option<String>,
+    /// The chain is there instead of in a directory.
+    pub remote: Option<Remote>,
+}
+
+/// A store on a server, and how everybody reaches it.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Its address.
+    pub url: String,
+    /// The variables of the issuer.
+    pub issuer: Vec<(String, String)>,
+    /// The variables of each node.
+    pub nodes: Vec<Vec<(String, String)>>,
 }
 
 impl Default for Options {
@@ -61,6 +74,7 @@ impl Default for Options {
             service,
             agent,
             lease_store: None,
+            remote: None,
         }
     }
 }
@@ -72,6 +86,7 @@ pub struct Group {
     /// The nodes.
     pub nodes: Vec<Member>,
     shared: TempDir,
+    from: String,
     members: String,
 }
 
@@ -96,21 +111,40 @@ impl Group {
     /// The chain with everything signed, and nodes brought up from the string. No agent is started.
     pub fn new(options: Options) -> Self {
         let shared = tempfile::Builder::new().prefix("snapkit-group-").tempdir().unwrap();
-        let issuer = Issuer::without_pins("");
-        let nodes: Vec<Member> = (0..options.nodes).map(|number| Member::new(number, &issuer, shared.path())).collect();
-        let keys: Vec<_> = nodes.iter().map(|node| node.key(&issuer)).collect();
-        issuer.next_root(|document| {
-            document.keys.extend(keys.iter().map(Into::into));
-            document.keys.sort_by_key(|key| key.id);
-            for role in document.roles.iter_mut().filter(|role| ["node", "writer"].contains(&role.name.as_str())) {
-                role.keys.extend(keys.iter().map(manifests::keys::PublicKey::id));
-                role.keys.sort();
+        let remote = options.remote.as_ref();
+        let (issuer, from) = match remote {
+            None => {
+                let issuer = Issuer::without_pins("");
+                let from = format!("{}#{}", issuer.machine.arg("store"), fragment(&issuer));
+                (issuer, from)
             }
-            let may = |key: &manifests::keys::PublicKey| WriterRange { key: key.id(), from_seq: 0, until_seq: None };
-            document.writers.extend(keys.iter().map(may));
-            document.writers.sort_by_key(|range| range.key);
-        });
-        let mut group = Self { issuer, nodes, shared, members: String::new() };
+            Some(remote) => {
+                let issuer = Issuer::at(&remote.url, Machine::with(remote.issuer.clone()), "");
+                let from = issuer.bootstrap.clone();
+                (issuer, from)
+            }
+        };
+        let of = |number: usize| remote.map_or_else(Vec::new, |remote| remote.nodes[number].clone());
+        let nodes: Vec<Member> =
+            (0..options.nodes).map(|number| Member::new(number, &from, shared.path(), of(number))).collect();
+        let keys: Vec<_> = nodes.iter().map(|node| node.key(&issuer)).collect();
+        if remote.is_some() {
+            issuer.add_nodes(&nodes.iter().map(|node| node.machine.path("node.pub")).collect::<Vec<_>>());
+        } else {
+            issuer.next_root(|document| {
+                document.keys.extend(keys.iter().map(Into::into));
+                document.keys.sort_by_key(|key| key.id);
+                for role in document.roles.iter_mut().filter(|role| ["node", "writer"].contains(&role.name.as_str())) {
+                    role.keys.extend(keys.iter().map(manifests::keys::PublicKey::id));
+                    role.keys.sort();
+                }
+                let may =
+                    |key: &manifests::keys::PublicKey| WriterRange { key: key.id(), from_seq: 0, until_seq: None };
+                document.writers.extend(keys.iter().map(may));
+                document.writers.sort_by_key(|range| range.key);
+            });
+        }
+        let mut group = Self { issuer, nodes, shared, from, members: String::new() };
         let members = group.nodes.iter().zip(keys).take(options.nodes - options.observers);
         let members = members.map(|(node, key)| format!("{{ node = \"{}\", key = \"{}\" }}", node.name, key.id()));
         group.members = members.collect::<Vec<_>>().join(", ");
@@ -165,8 +199,7 @@ impl Group {
 
     /// The one string, from everywhere on this machine.
     pub fn from(&self) -> String {
-        let root = self.issuer.bootstrap.split_once('#').unwrap().1;
-        format!("{}#{root}", self.issuer.machine.arg("store"))
+        self.from.clone()
     }
 
     /// A file that the services of all nodes see.
@@ -254,12 +287,10 @@ impl Group {
 }
 
 impl Member {
-    fn new(number: usize, issuer: &Issuer, shared: &Path) -> Self {
-        let machine = Machine::new();
-        let root = issuer.bootstrap.split_once('#').unwrap().1;
-        let store = issuer.machine.arg("store");
+    fn new(number: usize, from: &str, shared: &Path, variables: Vec<(String, String)>) -> Self {
+        let machine = Machine::with(variables);
         let socket = machine.path("node").join(bootstrap::client::SOCKET);
-        let config = format!("store = \"{store}#{root}\"\nagent = \"{}\"\n", socket.display());
+        let config = format!("store = \"{from}\"\nagent = \"{}\"\n", socket.display());
         machine.write("snapkit.toml", config);
         machine.ok(&["key", "enroll", "--out", "node.pub"]);
         let name = char::from(b'a' + u8::try_from(number).unwrap()).to_string();
@@ -433,6 +464,11 @@ pub fn gone(pid: Pid) {
         assert!(Instant::now() < end, "the process {pid:?} lives");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What names the first root, behind the `#` of the one string.
+fn fragment(issuer: &Issuer) -> String {
+    issuer.bootstrap.split_once('#').unwrap().1.to_owned()
 }
 
 fn entry(file: &Path) -> Option<Value> {

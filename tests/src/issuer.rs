@@ -70,10 +70,14 @@ impl Issuer {
 
     /// The machine with this configuration, and nothing signed yet.
     pub fn without_pins(config: &str) -> Self {
-        let machine = Machine::new();
+        Self::at("store", Machine::new(), config)
+    }
+
+    /// The same, with its store at this address; what works on its files is for directories alone.
+    pub fn at(store: &str, machine: Machine, config: &str) -> Self {
         machine.write("tree/file", "honest\n");
         machine.write("tree/etc/app.conf", "key = 1\n");
-        let init = machine.ok(&["init", "store", "--json"]).json("snapkit.init/1");
+        let init = machine.ok(&["init", store, "--json"]).json("snapkit.init/1");
         let bootstrap = init["bootstrap"].as_str().unwrap().to_owned();
         machine.write("snapkit.toml", format!("store = \"{bootstrap}\"\n{config}"));
         machine.ok(&["snapshot", "tree"]);
@@ -159,6 +163,17 @@ impl Issuer {
         change(&mut document);
         let bytes = envelope::sign(root::PAYLOAD_TYPE, &document.payload().unwrap(), &[&self.owner]).unwrap();
         fs::write(path(document.version), bytes).unwrap();
+    }
+
+    /// Gives these public keys the roles of a node that may lead, as an owner does: with the command.
+    pub fn add_nodes(&self, keys: &[PathBuf]) {
+        for key in keys {
+            let key = key.to_str().unwrap();
+            self.machine.ok(&["root", "add-key", key, "--role", "writer", "--role", "node"]);
+        }
+        let owner = TrustDir::new(&self.machine.home(), &self.machine.cache()).owner_key(&self.pin);
+        self.machine.ok(&["root", "sign", "root-2.json", "--signer", owner.to_str().unwrap()]);
+        self.machine.ok(&["root", "publish", "root-2.json"]);
     }
 
     /// Publishes a root in which a new key has the role instead of the keys that have it, and gives the key.

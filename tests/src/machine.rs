@@ -20,6 +20,7 @@ const NOBODY: u32 = 65534;
 #[derive(Debug)]
 pub struct Machine {
     directory: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 /// What one run of the command gave.
@@ -43,7 +44,17 @@ impl Machine {
         for name in ["home", "work"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        Self { directory }
+        Self { directory, variables: Vec::new() }
+    }
+
+    /// The same, with more in the environment of everything that is run there.
+    pub fn with(variables: Vec<(String, String)>) -> Self {
+        Self { variables, ..Self::new() }
+    }
+
+    /// Sets a variable for everything that is run there from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// A path in the working directory, where relative arguments of runs lead.
@@ -74,7 +85,8 @@ impl Machine {
         path
     }
 
-    /// The command, ready to run here with nothing in its environment but what every login has.
+    /// The command, ready to run here with nothing in its environment but what every login has
+    /// and what the machine was made with.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         self.command_of(binary::snapkit(), args)
     }
@@ -90,7 +102,8 @@ impl Machine {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.directory.path().join("home"))
             .env("SNAPKIT_HOME", self.home())
-            .env("XDG_CACHE_HOME", self.cache());
+            .env("XDG_CACHE_HOME", self.cache())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
