@@ -14,6 +14,7 @@ pub mod files;
 mod measure;
 pub mod policy;
 pub mod recompute;
+pub mod record;
 pub mod redact;
 pub mod report;
 pub mod result;

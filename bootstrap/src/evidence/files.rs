@@ -41,6 +41,10 @@ impl Files {
             for entry in fs::read_dir(&directory).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().into_string().map_err(|name| refuse_name(&name.to_string_lossy()))?;
+                // What a run keeps for itself while it goes on is no part of what it leaves.
+                if name.starts_with('.') {
+                    continue;
+                }
                 let name = format!("{prefix}{name}");
                 let kind = entry.file_type().map_err(failed)?;
                 if kind.is_dir() {
