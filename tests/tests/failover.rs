@@ -307,6 +307,28 @@ fn an_agent_that_is_asked_to_end_hands_over_at_once() {
     group.no_conflicts();
 }
 
+/// Fault: whoever had handed the lease over and was started again took it back at once.
+#[test]
+fn a_handoff_outlives_the_agent_that_gave_the_lease_away() {
+    let mut group = Group::new(Options { nodes: 2, ..Options::default() });
+    group.lead_by(0);
+    // The other one cannot take it yet.
+    group.nodes[1].request("pause").expect(0);
+    group.nodes[0].request("handoff").expect(0);
+    group.nodes[0].wait("gave it back", |state| state["holder"]["released"] == true);
+    group.nodes[0].end();
+    group.nodes[0].start();
+    group.nodes[0].wait("waits", |state| {
+        state["chain"]["lag"] == 0 && state["why"].as_str().is_some_and(|why| why.contains("a handoff"))
+    });
+    group.nodes[1].request("resume").expect(0);
+    let state = group.nodes[1].wait_mode("leader");
+    assert_eq!(state["term"], 2, "{state:#}");
+    // It has arrived: what gave it away stands by, for the next time.
+    group.nodes[0].wait("stands by", |state| state["mode"] == "candidate" && state["holder"]["node"] == "b");
+    group.no_conflicts();
+}
+
 #[test]
 fn in_static_leadership_an_operator_decides() {
     let mut group = Group::new(Options { nodes: 2, mode: "static", ..Options::default() });

@@ -24,6 +24,7 @@ use super::follow::{Follower, Standing};
 use super::machine::{Hook, Leadership, Setup, Trouble};
 use super::persist::{AgentDir, PersistError};
 use crate::config::{AgentConfig, ConfigError, SurfaceConfig};
+use crate::driver::procfs::boot_id;
 use crate::driver::{self, Driver, DriverError, ServiceRole};
 use crate::lease::log::{Trusted, open_store};
 use crate::lease::runner::{self, Runner};
@@ -298,6 +299,7 @@ fn setup(agent: &AgentConfig, pins: &Pins, node: String, instance: &Nonce) -> Se
     Setup {
         node,
         instance: format!("{instance:?}"),
+        boot: boot_id().unwrap_or_default(),
         leadership,
         barred: None,
         leader_runs: service.is_some(),
