@@ -141,7 +141,8 @@ pub fn begin(
     let key = key.exists().then(|| trust.read_node_key(&from.pin.root)).transpose().map_err(BeginError::Key)?;
     let manifest = agent.manifest.clone();
     let (name, cancel_) = (agent.node.clone().unwrap_or_default(), cancel.clone());
-    let mut follower = Follower { node: node.clone(), name, from, manifest, config, cancel: cancel_ };
+    let mut follower =
+        Follower { node: node.clone(), name, from, manifest, config, cancel: cancel_, begun: Default::default() };
     let known = pins(&follower, &directory)?;
     let (name, barred) = identity(&agent, &known.pins, key.as_ref());
     follower.name.clone_from(&name);
