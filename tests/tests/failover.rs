@@ -307,6 +307,20 @@ fn an_agent_that_is_asked_to_end_hands_over_at_once() {
     group.no_conflicts();
 }
 
+/// Fault: whoever had not read the claim itself never knew when it was made.
+#[test]
+fn who_comes_in_the_middle_of_a_term_knows_since_when_it_is_led() {
+    let mut group = Group::new(Options { nodes: 2, ..Options::default() });
+    group.nodes[0].start();
+    let renewed = |state: &Value| state["mode"] == "leader" && state["lease"]["renewals"].as_u64() > Some(3);
+    let leads = group.nodes[0].wait("leads for a while", renewed);
+    assert!(leads["holder"]["since"].is_string(), "{leads:#}");
+    group.nodes[1].start();
+    let stands = group.nodes[1].wait("knows it", |state| state["holder"]["since"].is_string());
+    assert_eq!((&stands["holder"]["since"], &stands["holder"]["node"]), (&leads["holder"]["since"], &"a".into()));
+    group.no_conflicts();
+}
+
 /// Fault: whoever had handed the lease over and was started again took it back at once.
 #[test]
 fn a_handoff_outlives_the_agent_that_gave_the_lease_away() {
