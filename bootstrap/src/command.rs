@@ -4,7 +4,7 @@
 //! one that talks without end would block. Layer: the edge.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -67,14 +67,26 @@ impl Finished {
 ///
 /// # Errors
 /// When it cannot be run at all.
-pub fn run(mut command: Command, limit: Duration, leftovers: Leftovers) -> io::Result<Finished> {
+pub fn run(command: Command, limit: Duration, leftovers: Leftovers) -> io::Result<Finished> {
+    run_with(command, &[], limit, leftovers)
+}
+
+/// The same with something to read on its standard input.
+///
+/// # Errors
+/// When it cannot be run at all.
+pub fn run_with(mut command: Command, stdin: &[u8], limit: Duration, leftovers: Leftovers) -> io::Result<Finished> {
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(stdout.try_clone()?)
-        .stderr(stderr.try_clone()?)
-        .process_group(0)
-        .spawn()?;
+    let stdin = if stdin.is_empty() {
+        Stdio::null()
+    } else {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(stdin)?;
+        file.rewind()?;
+        file.into()
+    };
+    let mut child =
+        command.stdin(stdin).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).process_group(0).spawn()?;
     let in_time = await_end(&child, limit, &AtomicBool::new(false))?;
     if !in_time || leftovers == Leftovers::Kill {
         // Not asked for its status yet, so its id is still its own, and so is the group's.

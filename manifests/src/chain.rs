@@ -400,6 +400,7 @@ fn signers_of(kind: &str, root: &Root) -> Signers {
 fn roles_of(kind: &str) -> (&'static [&'static str], &'static str) {
     match kind {
         "rollback" => (&["manifest", "writer"], "one of the roles manifest and writer"),
+        "drill" => (&["drill", "writer"], "one of the roles drill and writer"),
         _ => (CHAIN_ROLES, "a role of the chain"),
     }
 }

@@ -1,6 +1,8 @@
 //! The documents: one file per kind. Each is read from verified bytes alone.
 
 pub mod archive;
+pub mod drill;
+pub mod evidence;
 pub mod fence;
 pub mod fork;
 pub mod genesis;

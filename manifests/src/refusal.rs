@@ -22,6 +22,8 @@ pub mod exit {
     pub const DEGRADED: u8 = 4;
     /// Could not run, or verified nothing.
     pub const COULD_NOT_RUN: u8 = 5;
+    /// What was asked for was only gone through: nothing was done, and nothing is shown by it.
+    pub const SIMULATED: u8 = 6;
     /// Skipped: this node does not lead.
     pub const NOT_LEADER: u8 = 7;
     /// The lease was lost while a command ran that needs it; the command was killed.
@@ -44,6 +46,8 @@ pub mod exit {
     pub const MANIFEST_EXPIRED: u8 = 23;
     /// The manifest could not be verified.
     pub const MANIFEST_UNVERIFIABLE: u8 = 24;
+    /// The manifest is sound and fresh, and the last good drill is longer ago than was asked for, or there is none.
+    pub const DRILLS_OLD: u8 = 25;
     /// Ended by `SIGINT`.
     pub const INTERRUPTED: u8 = 130;
     /// Ended by `SIGTERM`.
@@ -60,6 +64,7 @@ pub mod exit {
             "degraded: less assurance than was asked for, or a node that refuses switches until `bootstrap ack`",
         ),
         (COULD_NOT_RUN, "could not run, or verified nothing"),
+        (SIMULATED, "simulated only: nothing was done, and nothing is shown by it"),
         (NOT_LEADER, "skipped: this node does not lead"),
         (LEASE_LOST, "the lease was lost while the command ran, and it was killed"),
         (TORN, "done, but files changed while they were read"),
@@ -71,6 +76,7 @@ pub mod exit {
         (MANIFEST_EXPIRING, "manifest check: fresh now, and expiring within the time asked for"),
         (MANIFEST_EXPIRED, "manifest check: expired"),
         (MANIFEST_UNVERIFIABLE, "manifest check: not to be verified"),
+        (DRILLS_OLD, "manifest check: fresh, and no good drill within the time asked for"),
         (INTERRUPTED, "ended by SIGINT"),
         (TERMINATED, "ended by SIGTERM"),
     ];
@@ -211,6 +217,8 @@ classes! {
         "stop it, and create it anew from the pinned image";
     Launch = 94, "E_LAUNCH", "Something is started otherwise than it was pinned.",
         "start it as the pins say, or have new pins signed";
+    Evidence = 95, "E_EVIDENCE", "A bundle of evidence breaks a rule for it, or does not show what it says.",
+        "do not rely on it; run the drill again";
 }
 
 impl fmt::Display for Class {

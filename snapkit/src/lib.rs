@@ -1,11 +1,18 @@
 //! The snapkit engine: directories in, a signed chain of snapshots in an object store, and back.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(windows)]
+compile_error!("snapkit does not support Windows: it has neither its permissions nor its renames");
+
+// The command line speaks of the engine by its name, as any other user of it does.
+extern crate self as snapkit;
+
 pub mod backup;
 pub mod browse;
 pub mod cancel;
 pub mod chain;
 pub mod chunk;
+pub mod cli;
 pub mod config;
 pub mod diff;
 pub mod digest;

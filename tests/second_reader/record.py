@@ -16,7 +16,7 @@ NO_RECORDS = {"lease", "pins", "root"}
 ANY_ROLE = ["drill", "manifest", "prune", "release", "root", "writer"]
 ROLES = {
     "genesis": ["root"], "fork": ["root"], "snapshot": ["writer"], "image": ["writer"], "fence": ["writer"],
-    "rollback": ["manifest", "writer"],
+    "rollback": ["manifest", "writer"], "drill": ["drill", "writer"],
 }
 
 REF = record({
@@ -48,6 +48,15 @@ POINTER = record({"seq": integer(), "digest": digest})
 FORK = record({"keep": POINTER, "reason": plain_text(1, 1024)})
 FENCE = record({"claim": strict_json.anything})
 ROLLBACK = record({"target": POINTER, "reason": plain_text(1, 1024)})
+DRILL_BEGUN = record(
+    {"id": plain_text(1, 64), "kind": plain_text(1, 64), "scenario": plain_text(1, 64), "mode": text, "plan": digest},
+    {"challenge": plain_text(1, 255)},
+)
+DRILL_ENDED = record(
+    {"id": plain_text(1, 64), "mode": text, "verdict": text, "bundle": digest},
+    {"begun": POINTER, "rto_ms": integer(), "rpo_events": integer()},
+)
+DRILL = record({}, {"begun": DRILL_BEGUN, "ended": DRILL_ENDED})
 IMAGE = record({"image": strict_json.anything, "state": strict_json.anything})
 HEADER = record(
     {
@@ -115,6 +124,9 @@ class Record:
             demand(not self.void and self.segments is None, "E_JSON", "a fork with void slots or segments")
         for pointer in [self.body.get(name) for name in ("keep", "target")] if self.kind in ("fork", "rollback") else []:
             demand(pointer is None or pointer["seq"] < self.seq, "E_SEQ", "points to a slot that is not before it")
+        if self.kind == "drill":
+            begun = self.body.get("ended", {}).get("begun")
+            demand(begun is None or begun["seq"] < self.seq, "E_SEQ", "ends a drill that is not before it")
 
 
 def _genesis(body, name):
@@ -150,4 +162,15 @@ def _image(body, name):
     return body | {"state": state}
 
 
-BODIES = {"genesis": _genesis, "snapshot": _snapshot, "fork": FORK, "rollback": ROLLBACK, "image": _image}
+def _drill(body, name):
+    body = DRILL(body, name)
+    demand(len(body) == 1, "E_JSON", "a drill that both began and ended, or neither")
+    end = body.get("begun") or body["ended"]
+    for field in ("id", "kind", "scenario"):
+        demand(NAME.fullmatch(end.get(field, end["id"])), "E_JSON", f"the {field} {end.get(field)!r}")
+    demand(end["mode"] in ("execute", "simulated"), "E_JSON", f"the mode {end['mode']!r}")
+    demand(end.get("verdict", "passed") in ("aborted", "failed", "passed"), "E_JSON", f"the verdict {end.get('verdict')!r}")
+    return body
+
+
+BODIES = {"genesis": _genesis, "snapshot": _snapshot, "fork": FORK, "rollback": ROLLBACK, "image": _image, "drill": _drill}

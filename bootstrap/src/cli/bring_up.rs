@@ -1,6 +1,7 @@
 //! `bootstrap --from`: from one string to a running node.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use bootstrap::bringup::{self, AgentStart, BringUpError, Hurdle, Order, Paths, S
 use bootstrap::client::Client;
 use bootstrap::driver::ServiceRole;
 use bootstrap::origin::{self, Origin};
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory, ValueEnum};
 use manifests::refusal::{Class, Refusal, exit};
 use serde::Serialize;
 use snapkit::cancel::Cancel;
@@ -28,6 +29,8 @@ use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::output::{Bytes, Output, Report, Took};
 use snapkit::terminal::progress::{ProgressMode, Reporter};
 use snapkit::trust::Bootstrap;
+
+use super::Cli;
 
 /// A node that is to be brought up.
 #[derive(Debug, Args)]
@@ -73,6 +76,35 @@ pub(super) struct BringUpArgs {
     /// How to show progress on stderr; `auto` is plain lines unless stderr is a terminal
     #[arg(long, value_enum, value_name = "HOW", default_value_t, requires = "from")]
     progress: ProgressMode,
+}
+
+/// The words of a command line, with a node directory called `node` told from the command of that name: beside --from it is
+/// a directory.
+pub(super) fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = given.collect();
+    let is_from = |word: &OsString| word == "--from" || word.as_encoded_bytes().starts_with(b"--from=");
+    if !words.iter().any(is_from) {
+        return words;
+    }
+    let options = Cli::command();
+    let takes_value = |word: &str| {
+        let name = word.strip_prefix("--");
+        let option = options.get_arguments().find(|option| option.get_long().is_some() && option.get_long() == name);
+        option.is_some_and(|option| option.get_action().takes_values())
+    };
+    let mut at = 1;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        match word {
+            "node" => {
+                words[at] = "./node".into();
+                break;
+            }
+            word if takes_value(word) => at += 2,
+            word if word.starts_with('-') => at += 1,
+            _ => break,
+        }
+    }
+    words
 }
 
 /// What a node is to be.

@@ -8,13 +8,21 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod drill;
+mod fleet;
 mod guard;
+mod health;
 mod install;
+mod inventory;
 mod lease;
 mod man;
+mod node;
+mod probe;
 mod requests;
 mod run_if_leader;
 mod status;
+mod topology;
+mod triage;
 mod undo;
 
 use std::ffi::OsString;
@@ -82,9 +90,16 @@ enum Command {
     Ack(ack::AckArgs),
     Install(install::InstallArgs),
     Lease(lease::LeaseArgs),
+    Drill(drill::DrillArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
+    Inventory(inventory::InventoryCommand),
+    Topology(topology::TopologyArgs),
+    Probe(probe::ProbeArgs),
+    Triage(triage::TriageArgs),
+    Health(health::HealthArgs),
+    Node(node::NodeCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -93,7 +108,7 @@ enum Command {
 
 /// Runs the command line of this process and gives its exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(bring_up::words(std::env::args_os())) {
         Ok(cli) => cli,
         // Help and version come this way too, and end with 0.
         Err(error) => match misspelt(std::env::args_os().skip(1)).filter(|_| error.use_stderr()) {
@@ -166,6 +181,13 @@ impl Command {
             Command::Request(command) => requests::run(command, out),
             Command::Install(args) => install::run(args, out),
             Command::Lease(args) => lease::run(args, out, cancel),
+            Command::Drill(args) => drill::run(args, out, cancel),
+            Command::Inventory(args) => inventory::run(args, out),
+            Command::Topology(args) => topology::run(args, out),
+            Command::Probe(args) => probe::run(args, out),
+            Command::Triage(args) => triage::run(args, out),
+            Command::Health(args) => health::run(args, out),
+            Command::Node(args) => node::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),

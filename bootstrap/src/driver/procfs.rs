@@ -23,8 +23,8 @@ pub struct Process {
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) process: Process,
+pub(crate) struct Stat {
+    pub(crate) process: Process,
     pub(super) parent: i32,
     pub(super) group: i32,
     pub(super) session: i32,
@@ -82,7 +82,7 @@ fn parse(pid: i32, line: &str) -> Option<Stat> {
 ///
 /// # Errors
 /// When `/proc` cannot be listed: then nothing can be said of any.
-pub(super) fn all() -> io::Result<Vec<Stat>> {
+pub(crate) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -94,7 +94,7 @@ pub(super) fn all() -> io::Result<Vec<Stat>> {
 }
 
 /// What descends from `ancestors` among `all`, without them, parents first.
-pub(super) fn descendants(all: &[Stat], ancestors: &[i32]) -> Vec<Stat> {
+pub(crate) fn descendants(all: &[Stat], ancestors: &[i32]) -> Vec<Stat> {
     let mut children: BTreeMap<i32, Vec<&Stat>> = BTreeMap::new();
     for stat in all {
         children.entry(stat.parent).or_default().push(stat);

@@ -6,7 +6,7 @@
 //! behind TLS, where requests need a token. Documented in `docs/surfaces.md`. Layer: the edge of the agent.
 
 mod admin;
-mod board;
+pub(crate) mod board;
 mod door;
 #[cfg(test)]
 pub(crate) mod examples;

@@ -55,7 +55,7 @@ pub(super) fn routes(config: Config, board: Arc<Board>, requests: Requests) -> R
         .route("/page.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)))
         .route("/page.js", get(async || ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], page::SCRIPT)))
         .route("/healthz", get(async |app: App| text(&app.state().health)))
-        .route("/readyz", get(async |app: App| text(&app.state().ready)))
+        .route("/readyz", get(async |app: App| word("ready", &app.state().ready)))
         .route("/rolez", get(async |app: App| (StatusCode::OK, app.state().role + "\n")))
         .route("/leader", get(async |app: App| text(&app.state().leader)))
         .route("/replica", get(replica))
@@ -86,6 +86,14 @@ async fn headers(mut response: Response) -> Response {
 fn text(answer: &Answer) -> Response {
     let status = if answer.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{}\n", answer.why)).into_response()
+}
+
+/// One fixed word for yes, which probes hold their expectation against; `/v1/state` has the reason.
+fn word(yes: &str, answer: &Answer) -> Response {
+    match answer.ok {
+        true => (StatusCode::OK, format!("{yes}\n")).into_response(),
+        false => text(answer),
+    }
 }
 
 fn problem(status: StatusCode, why: &str) -> Response {

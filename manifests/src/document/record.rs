@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::archive::{self, Archive};
+use super::drill::{self, Drill};
 use super::fence::{self, Fence, FencePlace};
 use super::fork::{self, Fork};
 use super::genesis::{self, Genesis};
@@ -219,6 +220,8 @@ pub enum Body {
     Rollback(Rollback),
     /// The archive of a container image.
     Image(Box<Archive>),
+    /// A drill or failover began or ended.
+    Drill(Drill),
     /// A record without critical features of a kind that this reader does not know.
     Unknown {
         /// The kind, from the payload type.
@@ -236,6 +239,7 @@ impl Body {
             Body::Fork(_) => "fork",
             Body::Rollback(_) => "rollback",
             Body::Image(_) => "image",
+            Body::Drill(_) => "drill",
             Body::Unknown { kind } => kind,
         }
     }
@@ -269,6 +273,7 @@ pub fn payload(header: &Header, body: &Body) -> Result<(&'static str, Vec<u8>), 
         Body::Fork(body) => (fork::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Rollback(body) => (rollback::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Image(body) => (archive::PAYLOAD_TYPE, serde_json::to_string(body)),
+        Body::Drill(body) => (drill::PAYLOAD_TYPE, serde_json::to_string(body)),
         Body::Unknown { kind } => {
             return Err(Refusal::new(Class::Type, object, "a kind that can be written", excerpt(kind)));
         }
@@ -328,6 +333,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
         Some("fork") => Body::Fork(body.into_typed(object)?),
         Some("rollback") => Body::Rollback(body.into_typed(object)?),
         Some("image") => Body::Image(Box::new(body.into_typed(object)?)),
+        Some("drill") => Body::Drill(body.into_typed(object)?),
         Some(kind) => Body::Unknown { kind: kind.into() },
         None => {
             return Err(Refusal::new(Class::Type, object, "a kind of record", excerpt(payload_type)));
@@ -340,6 +346,7 @@ fn parse(mut tree: Tree, payload_type: &str, object: &str) -> Result<(Header, Bo
         Body::Fork(body) => body.check(header.seq, object)?,
         Body::Rollback(body) => body.check(header.seq, object)?,
         Body::Image(body) => body.check(object)?,
+        Body::Drill(body) => body.check(header.seq, object)?,
         // Its claim is verified with the root, in the chain.
         Body::Fence(_) | Body::Unknown { .. } => {}
     }

@@ -83,6 +83,17 @@ impl<P: Serialize + DeserializeOwned> Statement<P> {
         tree.into_typed(object)
     }
 
+    /// The digest of the one subject, which must have this name.
+    pub(super) fn only_subject(&self, name: &str, object: &str) -> Result<Digest, Refusal> {
+        match &self.subject[..] {
+            [subject] if subject.name == name => Ok(subject.digest.sha256),
+            [subject] => {
+                Err(Refusal::new(Class::Inconsistent, object, format!("the subject {name}"), excerpt(&subject.name)))
+            }
+            _ => Err(Refusal::new(Class::Inconsistent, object, "one subject", self.subject.len())),
+        }
+    }
+
     /// Refuses another subject than the one with this name and digest.
     pub(super) fn check_subject(&self, name: &str, digest: &Digest, class: Class, object: &str) -> Result<(), Refusal> {
         let [subject] = &self.subject[..] else {

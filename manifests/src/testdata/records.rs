@@ -3,6 +3,7 @@
 use super::Case;
 use crate::chain::{self, Head};
 use crate::digest::Digest;
+use crate::document::drill::{self, Begun, Drill, Ended};
 use crate::document::fence::{self, Fence};
 use crate::document::record::{Body, Header, Pointer, Void, payload_type};
 use crate::document::rollback::{self, Rollback};
@@ -163,7 +164,30 @@ pub(super) fn records() -> Vec<Case> {
     ]
 }
 
-/// Forks, rollbacks and images for the slot after genesis.
+fn drill_begun() -> Begun {
+    Begun {
+        id: "drill-1".into(),
+        kind: "drill".into(),
+        scenario: "full".into(),
+        mode: "execute".into(),
+        plan: Digest::sha256(b"plan"),
+        challenge: Some("what the auditor asked for".into()),
+    }
+}
+
+fn drill_ended(begun: Pointer) -> Ended {
+    Ended {
+        id: "drill-1".into(),
+        begun: Some(begun),
+        mode: "execute".into(),
+        verdict: "passed".into(),
+        bundle: Digest::sha256(b"bundle"),
+        rto_ms: Some(7100),
+        rpo_events: Some(0),
+    }
+}
+
+/// Forks, rollbacks, drills and images for the slot after genesis.
 pub(super) fn other_kinds() -> Vec<Case> {
     let (_, head) = first();
     let fork_of = |payload: &str, key: &SecretKey| sign(fork::PAYLOAD_TYPE, payload, &[key]);
@@ -174,6 +198,10 @@ pub(super) fn other_kinds() -> Vec<Case> {
     let back_of = |payload: &str, key: &SecretKey| sign(rollback::PAYLOAD_TYPE, payload, &[key]);
     let image = body_text(&header, &Body::Image(Box::new(archive_body())));
     let image_of = |payload: &str| sign(archive::PAYLOAD_TYPE, payload, &[&node()]);
+    let drill_of = |payload: &str, key: &SecretKey| sign(drill::PAYLOAD_TYPE, payload, &[key]);
+    let begun = body_text(&header, &Body::Drill(Drill::Begun(drill_begun())));
+    let ended = body_text(&header, &Body::Drill(Drill::Ended(drill_ended(target))));
+    let ended_alone = &ended[ended.find(r#""ended":"#).unwrap()..ended.len() - 2];
     let other = Digest::sha256(b"other");
     vec![
         record("record-fork", "accepted", "a fork that keeps genesis, by the owner", fork_of(&payload, &owner())),
@@ -214,6 +242,44 @@ pub(super) fn other_kinds() -> Vec<Case> {
             "E_SEQ",
             "a rollback to its own slot",
             back_of(&replaced(&back, r#""target":{"seq":0"#, r#""target":{"seq":1"#), &node()),
+        ),
+        record("record-drill-begun", "accepted", "a drill begins", drill_of(&begun, &node())),
+        record(
+            "record-drill-ended",
+            "accepted",
+            "a drill ended, begun in the record before",
+            drill_of(&ended, &node()),
+        ),
+        record("record-drill-by-owner", "E_ROLE, void", "signed for the role root", drill_of(&begun, &owner())),
+        record(
+            "record-drill-both",
+            "E_JSON",
+            "a drill that begins and ended at once",
+            drill_of(&replaced(&begun, r#""body":{"#, &format!(r#""body":{{{ended_alone},"#)), &node()),
+        ),
+        record(
+            "record-drill-neither",
+            "E_JSON",
+            "an empty body",
+            drill_of(&replaced(&ended, &format!("{{{ended_alone}}}"), "{}"), &node()),
+        ),
+        record(
+            "record-drill-verdict",
+            "E_JSON",
+            "another verdict than the format names",
+            drill_of(&replaced(&ended, r#""verdict":"passed""#, r#""verdict":"good""#), &node()),
+        ),
+        record(
+            "record-drill-id",
+            "E_JSON",
+            "an id that is no name",
+            drill_of(&replaced(&begun, r#""id":"drill-1""#, r#""id":"Drill 1""#), &node()),
+        ),
+        record(
+            "record-drill-ends-itself",
+            "E_SEQ",
+            "the record with which it began is its own slot",
+            drill_of(&replaced(&ended, r#""begun":{"seq":0"#, r#""begun":{"seq":1"#), &node()),
         ),
         record("record-image", "accepted", "an image with its archive", image_of(&image)),
         record(

@@ -4,6 +4,7 @@ use std::io;
 
 use clap::Args;
 use jiff::Timestamp;
+use manifests::document::drill::Drill;
 use manifests::document::record::{Body, Record};
 use serde::Serialize;
 use snapkit::chain::record_name;
@@ -107,6 +108,7 @@ impl Event {
             }
             Body::Rollback(rollback) => format!("back to record {}: {}", rollback.target.seq, rollback.reason),
             Body::Image(archive) => format!("{} for {}", archive.image.name, archive.image.platform),
+            Body::Drill(drill) => about_drill(drill),
             Body::Unknown { .. } => "unknown to this version".to_owned(),
         };
         Some(Self {
@@ -117,6 +119,18 @@ impl Event {
             node: record.header.writer.node.clone(),
             about,
         })
+    }
+}
+
+/// What a drill record says, in one line.
+fn about_drill(drill: &Drill) -> String {
+    match drill {
+        Drill::Begun(begun) => format!("{} {} ({}) began, {}", begun.kind, begun.id, begun.scenario, begun.mode),
+        Drill::Ended(ended) => {
+            let rto = ended.rto_ms.map_or_else(String::new, |ms| format!(", {ms} ms without an answer"));
+            let rpo = ended.rpo_events.map_or_else(String::new, |lost| format!(", {lost} writes lost"));
+            format!("{} {}, {}{rto}{rpo}", ended.id, ended.verdict, ended.mode)
+        }
     }
 }
 

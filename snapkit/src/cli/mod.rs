@@ -161,7 +161,9 @@ impl Command {
 }
 
 /// Runs the command line of this process and gives its exit code.
-pub(crate) fn main() -> ExitCode {
+///
+/// It is here and not in the binary because `bootstrap`, called by the name `snapkit`, is this command too.
+pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version come this way too, and end with 0.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -169,7 +170,9 @@ impl Tour<'_, '_> {
     /// The exit code and the output of one command; its problems and progress go to stderr as ever.
     fn run(&self, args: &[&str], json: bool, accepted: &[u8]) -> Result<(u8, Vec<u8>), CliError> {
         let mut command = Command::new(std::env::current_exe()?);
+        // The program may be one that is this command only when it is called by its name.
         command
+            .arg0("snapkit")
             .arg("--config")
             .arg(self.place.join("snapkit.toml"))
             .args(json.then_some("--json"))

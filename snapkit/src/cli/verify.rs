@@ -174,6 +174,7 @@ fn roles_of(kind: &str) -> &'static [&'static str] {
         "genesis" | "fork" => &["root"],
         "snapshot" | "image" => &["writer"],
         "rollback" => &["manifest", "writer"],
+        "drill" => &["drill", "writer"],
         _ => CHAIN_ROLES,
     }
 }

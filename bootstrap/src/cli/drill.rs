@@ -1,0 +1,43 @@
+//! `bootstrap drill`: failures on purpose, and what measures them.
+
+mod demo;
+mod demo_ingress;
+mod demo_service;
+mod facts;
+mod fault;
+mod measure;
+
+use clap::{Args, Subcommand};
+use snapkit::cancel::Cancel;
+use snapkit::terminal::exit_code::{CliError, Exit};
+use snapkit::terminal::output::Output;
+
+/// Rehearse the loss of a leader and a cold restore, and prove what came of it
+#[derive(Debug, Args)]
+pub(super) struct DrillArgs {
+    #[command(subcommand)]
+    command: DrillCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DrillCommand {
+    Prober(measure::ProberArgs),
+    Sentinel(measure::SentinelArgs),
+    Facts(facts::FactsArgs),
+    Fault(fault::FaultArgs),
+    Demo(demo::DemoArgs),
+    DemoService(demo_service::DemoServiceArgs),
+    DemoIngress(demo_ingress::DemoIngressArgs),
+}
+
+pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
+    match &args.command {
+        DrillCommand::Prober(args) => measure::prober(args, out, cancel),
+        DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
+        DrillCommand::Facts(args) => facts::run(args, out),
+        DrillCommand::Fault(args) => fault::run(args, out),
+        DrillCommand::Demo(args) => demo::run(args, out, cancel),
+        DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
+        DrillCommand::DemoIngress(args) => demo_ingress::run(args, cancel),
+    }
+}

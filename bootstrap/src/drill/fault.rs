@@ -1,0 +1,434 @@
+//! Faults: something breaks on a node, on purpose, and whoever broke it says when, by the clock of that node.
+//!
+//! Only the processes of the one node directory are touched: its agent and the guard of its service are known by the locks that
+//! they hold, the service by descending from its guard. Every fault but `destroy-state` keeps the state and can be healed.
+//! Documented in `docs/drills.md`, "Faults". Layer: the edge.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::series::{boot_id, now_ns};
+use crate::agent::persist::AgentDir;
+use crate::bringup::{Surroundings, agent};
+use crate::clock::BootTime;
+use crate::command::{self, Leftovers};
+use crate::driver::procfs::{self, Process};
+
+/// How long processes may take to be gone after they were killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an agent may take to end in order.
+const STOP_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The agent ends in order, and its service with it, as before a reboot.
+    Stop,
+    /// Agent, guard and service are gone at once, as when the machine loses power.
+    Kill,
+    /// Agent, guard and service stand still, as when the machine is frozen.
+    Pause,
+    /// The node cannot be reached, by a command of the operator.
+    Partition,
+    /// The node cannot reach the store, by a command of the operator.
+    StoreBlock,
+    /// The node directory is removed, with the state in it.
+    DestroyState,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::StoreBlock => "store-block",
+            Self::DestroyState => "destroy-state",
+        }
+    }
+
+    /// Whether it is done by a command of the operator, because nothing here knows how.
+    pub fn needs_command(self) -> bool {
+        matches!(self, Self::Partition | Self::StoreBlock)
+    }
+}
+
+/// A fault that was injected, or healed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Injected {
+    /// What.
+    pub fault: String,
+    /// The node directory.
+    pub node: String,
+    /// The drill that it belongs to.
+    pub drill: String,
+    /// Whether it was taken back instead.
+    pub healed: bool,
+    /// Immediately before the first thing was touched, in nanoseconds since boot.
+    pub at_mono_ns: u64,
+    /// When it was seen to be so.
+    pub done_mono_ns: u64,
+    /// The boot in which these times count.
+    pub boot_id: String,
+    /// When, by the wall clock.
+    pub wall: Timestamp,
+    /// The processes that were touched.
+    pub processes: Vec<i32>,
+}
+
+/// Why nothing was broken, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum FaultError {
+    /// Nothing was touched.
+    #[error("{what}")]
+    Refused {
+        /// What was expected and found.
+        what: String,
+        /// What to do.
+        next: String,
+    },
+    /// Something was touched, and it is not what was asked for.
+    #[error("{0}")]
+    Half(String),
+    /// The machine failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was to be done.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> FaultError {
+    move |source| FaultError::Io { what: what.into(), source }
+}
+
+fn refused(what: impl Into<String>, next: impl Into<String>) -> FaultError {
+    FaultError::Refused { what: what.into(), next: next.into() }
+}
+
+/// What is running for a node.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Running {
+    agent: Option<Process>,
+    guard: Option<Process>,
+    /// What descends from both, the guard left out.
+    others: Vec<Process>,
+}
+
+impl Running {
+    fn of(node: &Path) -> Result<Running, FaultError> {
+        let directory = AgentDir::path_in(node);
+        let locks = fs::read_to_string("/proc/locks").map_err(failed("read /proc/locks"))?;
+        let holder = |name: &str| -> Option<Process> {
+            let file = fs::metadata(directory.join(name)).ok()?;
+            Process::of(u32::try_from(holder_of(&locks, file.dev(), file.ino())?).ok()?)
+        };
+        let (agent, guard) = (holder("lock"), holder("guard.lock"));
+        let all = procfs::all().map_err(failed("list the processes"))?;
+        let parents: Vec<i32> = [agent, guard].into_iter().flatten().map(|process| process.pid).collect();
+        let mut others: Vec<Process> = procfs::descendants(&all, &parents).iter().map(|stat| stat.process).collect();
+        others.retain(|process| Some(*process) != agent && Some(*process) != guard);
+        others.sort_unstable();
+        others.dedup();
+        Ok(Running { agent, guard, others })
+    }
+
+    fn all(&self) -> Vec<Process> {
+        // The agent first: it would only notice what happens to the others.
+        self.agent.into_iter().chain(self.guard).chain(self.others.iter().copied()).collect()
+    }
+}
+
+/// The process that holds a lock of the kind that agents and guards take.
+fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&&*file);
+        if is_it { fields.get(4)?.parse().ok() } else { None }
+    })
+}
+
+/// Breaks something.
+///
+/// `command` is what does it for a [`Kind::needs_command`]. `destroy` must be the name of the node directory for
+/// [`Kind::DestroyState`], and is refused otherwise.
+///
+/// # Errors
+/// [`FaultError`]; with [`FaultError::Refused`] nothing was touched.
+pub fn inject(
+    kind: Kind,
+    node: &Path,
+    drill: &str,
+    command: &[String],
+    destroy: Option<&str>,
+) -> Result<Injected, FaultError> {
+    check_command(kind, command)?;
+    if kind != Kind::DestroyState && destroy.is_some() {
+        return Err(refused("--destroy belongs to destroy-state", "leave it out"));
+    }
+    let mut injected = begin(kind, node, drill, false)?;
+    match kind {
+        Kind::Stop => stop(node, &mut injected)?,
+        Kind::Kill => kill(node, &mut injected)?,
+        Kind::Pause => signal_all(node, Signal::STOP, &mut injected)?,
+        Kind::Partition | Kind::StoreBlock => by_command(command, &mut injected)?,
+        Kind::DestroyState => destroy_state(node, destroy, &mut injected)?,
+    }
+    injected.done_mono_ns = now_ns();
+    Ok(injected)
+}
+
+/// Takes a fault back: the frozen go on, an agent that is gone is started again, or `command` is run.
+///
+/// # Errors
+/// [`FaultError`]; with [`FaultError::Refused`] nothing was touched.
+pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<Injected, FaultError> {
+    let mut healed = begin(kind, node, drill, true)?;
+    match kind {
+        Kind::Pause => signal_all(node, Signal::CONT, &mut healed)?,
+        Kind::Partition | Kind::StoreBlock => {
+            check_command(kind, command)?;
+            by_command(command, &mut healed)?;
+        }
+        Kind::Stop | Kind::Kill => {
+            if Running::of(node)?.agent.is_some() {
+                return Err(refused("an agent runs here already", "nothing is to be healed"));
+            }
+            if command.is_empty() { start(node, &mut healed)? } else { by_command(command, &mut healed)? }
+        }
+        Kind::DestroyState => {
+            return Err(refused(
+                "a state that was destroyed is not healed",
+                "bring the node up again: bootstrap --from STRING NODE-DIR",
+            ));
+        }
+    }
+    healed.done_mono_ns = now_ns();
+    Ok(healed)
+}
+
+fn check_command(kind: Kind, command: &[String]) -> Result<(), FaultError> {
+    match (kind.needs_command(), command.is_empty()) {
+        (true, true) => Err(refused(
+            format!("{} is done by a command, and none is given", kind.word()),
+            "give it after `--`, or in the inventory",
+        )),
+        (false, false) => {
+            Err(refused(format!("{} is built in and takes no command", kind.word()), "leave out what follows `--`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn begin(kind: Kind, node: &Path, drill: &str, healed: bool) -> Result<Injected, FaultError> {
+    let path = fs::canonicalize(node).map_err(failed(format!("open {}", node.display())))?;
+    if !path.join(".node").is_dir() {
+        let what = format!("{} is no node directory: it has no .node", path.display());
+        return Err(refused(what, "name the directory that `bootstrap --from` made"));
+    }
+    Ok(Injected {
+        fault: kind.word().to_owned(),
+        node: path.display().to_string(),
+        drill: drill.to_owned(),
+        healed,
+        at_mono_ns: now_ns(),
+        done_mono_ns: 0,
+        boot_id: boot_id().map_err(failed("tell this boot from others"))?,
+        wall: Timestamp::now(),
+        processes: Vec::new(),
+    })
+}
+
+/// What runs, at least an agent; times of the injection begin here.
+fn running(node: &Path, injected: &mut Injected) -> Result<Running, FaultError> {
+    let running = Running::of(node)?;
+    if running.agent.is_none() && running.guard.is_none() {
+        let what = format!("neither an agent nor a guard runs for {}", injected.node);
+        return Err(refused(what, "nothing can be broken where nothing runs; see `bootstrap status`"));
+    }
+    injected.processes = running.all().iter().map(|process| process.pid).collect();
+    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    Ok(running)
+}
+
+fn send(process: Process, signal: Signal) -> Result<(), FaultError> {
+    process.signal(signal).map_err(failed(format!("send a signal to process {}", process.pid)))
+}
+
+fn stop(node: &Path, injected: &mut Injected) -> Result<(), FaultError> {
+    let running = running(node, injected)?;
+    let Some(agent) = running.agent else {
+        let what = "no agent runs, and the guard of an earlier one still holds the service".to_owned();
+        return Err(refused(what, "use `kill`"));
+    };
+    send(agent, Signal::TERM)?;
+    let end = BootTime::now() + STOP_PATIENCE;
+    loop {
+        let left = Running::of(node)?;
+        if !agent.runs() && left.guard.is_none() {
+            return Ok(());
+        }
+        if BootTime::now() >= end {
+            let seconds = STOP_PATIENCE.as_secs();
+            return Err(FaultError::Half(format!("agent or guard still run {seconds} s after SIGTERM")));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kill(node: &Path, injected: &mut Injected) -> Result<(), FaultError> {
+    let running = running(node, injected)?;
+    require_children(node, &running)?;
+    let mut all = running.all();
+    // Stopped first, all of them, so that none acts on the end of another.
+    for process in &all {
+        send(*process, Signal::STOP)?;
+    }
+    let end = BootTime::now() + PATIENCE;
+    loop {
+        for process in &all {
+            send(*process, Signal::KILL)?;
+        }
+        thread::sleep(Duration::from_millis(5));
+        all.extend(Running::of(node)?.all());
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|process| process.runs());
+        if all.is_empty() {
+            return Ok(());
+        }
+        if BootTime::now() >= end {
+            return Err(FaultError::Half(format!("{} processes still run after SIGKILL", all.len())));
+        }
+    }
+}
+
+fn signal_all(node: &Path, signal: Signal, injected: &mut Injected) -> Result<(), FaultError> {
+    let running = running(node, injected)?;
+    require_children(node, &running)?;
+    running.all().into_iter().try_for_each(|process| send(process, signal))
+}
+
+/// A service that is no child of its guard, such as a container, would go on: that is not the fault that was asked for.
+fn require_children(node: &Path, running: &Running) -> Result<(), FaultError> {
+    let Some(guard) = running.guard else { return Ok(()) };
+    let all = procfs::all().map_err(failed("list the processes"))?;
+    if procfs::descendants(&all, &[guard.pid]).is_empty() {
+        let what = format!("the service of {} is no child of its guard, and would go on", node.display());
+        return Err(refused(
+            what,
+            "name a command for this fault in the inventory, such as one that stops the machine",
+        ));
+    }
+    Ok(())
+}
+
+/// Starts the agent as bring-up does, so that it outlives this process.
+fn start(node: &Path, healed: &mut Injected) -> Result<(), FaultError> {
+    let program = std::env::current_exe().map_err(failed("find this program"))?;
+    let config = std::env::var_os("SNAPKIT_CONFIG").map(PathBuf::from);
+    let surroundings = Surroundings { variable: &|_| None, logins: &[], program, config };
+    (healed.at_mono_ns, healed.wall) = (now_ns(), Timestamp::now());
+    let child = agent::start(node, &surroundings).map_err(|error| FaultError::Half(error.to_string()))?;
+    healed.processes = vec![i32::try_from(child.id()).unwrap_or_default()];
+    Ok(())
+}
+
+fn by_command(argv: &[String], injected: &mut Injected) -> Result<(), FaultError> {
+    let (program, arguments) = argv.split_first().expect("it was checked that there is one");
+    let mut command = Command::new(program);
+    command.args(arguments);
+    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    let ended = command::run(command, STOP_PATIENCE, Leftovers::Leave).map_err(failed(format!("run {program}")))?;
+    if ended.is_good() { Ok(()) } else { Err(FaultError::Half(format!("{program}: {}", ended.why()))) }
+}
+
+fn destroy_state(node: &Path, destroy: Option<&str>, injected: &mut Injected) -> Result<(), FaultError> {
+    let path = PathBuf::from(&injected.node);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if destroy != Some(name) || name.is_empty() {
+        let what = format!("the state of {name:?} is destroyed only if it is named a second time");
+        return Err(refused(what, format!("give `--destroy {name}` beside --confirm, if you mean it")));
+    }
+    let running = Running::of(node)?;
+    if !running.all().is_empty() {
+        return Err(refused("agent, guard or service still run here", "inject `stop` or `kill` first"));
+    }
+    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    fs::remove_dir_all(&path).map_err(failed(format!("remove {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_others() {
+        let locks = "1: POSIX  ADVISORY  WRITE 10 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 11 fe:00:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 12 fe:00:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n";
+        let device = rustix::fs::makedev(0xfe, 0);
+        assert_eq!(holder_of(locks, device, 77), Some(13));
+        assert_eq!(holder_of(locks, device, 79), None);
+    }
+
+    #[test]
+    fn what_is_no_node_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let refused = inject(Kind::Kill, place.path(), "d", &[], None).unwrap_err();
+        assert!(refused.to_string().contains("no node directory"), "{refused}");
+    }
+
+    #[test]
+    fn nothing_is_broken_where_nothing_runs() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join(".node/agent")).unwrap();
+        for kind in [Kind::Stop, Kind::Kill, Kind::Pause] {
+            let refused = inject(kind, place.path(), "d", &[], None).unwrap_err();
+            assert!(refused.to_string().contains("neither an agent nor a guard"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_destroyed_only_when_it_is_named_twice() {
+        let place = tempfile::tempdir().unwrap();
+        let node = place.path().join("node-x");
+        fs::create_dir_all(node.join(".node/agent")).unwrap();
+        fs::write(node.join("file"), "x").unwrap();
+        for destroy in [None, Some("node-y"), Some("")] {
+            assert!(inject(Kind::DestroyState, &node, "d", &[], destroy).is_err());
+            assert!(node.join("file").exists(), "{destroy:?}");
+        }
+        inject(Kind::DestroyState, &node, "d", &[], Some("node-x")).unwrap();
+        assert!(!node.exists());
+    }
+
+    #[test]
+    fn faults_of_the_operator_need_his_command_and_the_built_in_ones_take_none() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join(".node")).unwrap();
+        let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert!(inject(Kind::StoreBlock, place.path(), "d", &[], None).is_err());
+        assert!(inject(Kind::Kill, place.path(), "d", &argv(&["true"]), None).is_err());
+        assert!(inject(Kind::StoreBlock, place.path(), "d", &argv(&["true"]), None).is_ok());
+        let half = inject(Kind::Partition, place.path(), "d", &argv(&["false"]), None).unwrap_err();
+        assert!(matches!(half, FaultError::Half(_)), "{half}");
+    }
+}

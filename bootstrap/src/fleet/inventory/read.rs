@@ -1,0 +1,701 @@
+//! From the text of an inventory to its values, or to everything that is wrong with it at once.
+//!
+//! A file is walked key by key by the list in `schema`; what is missing, unknown or not what it should be is noted with its
+//! line and section, and the walk goes on. Layer: pure.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use manifests::document::is_name;
+use serde::Serialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use url::Url;
+
+use super::drill::Check;
+use super::{
+    Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node, Preferred,
+    Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, schema,
+};
+
+/// One thing that is wrong with an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The line, counted from 1; of the table where a key is missing.
+    pub line: Option<usize>,
+    /// The table; empty for the top of the file.
+    pub section: String,
+    /// What was expected and found.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if !self.section.is_empty() {
+            write!(f, "[{}] ", self.section)?;
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// Reads the text of an inventory.
+///
+/// # Errors
+/// Every problem, in the order of the file.
+pub fn parse(text: &str) -> Result<Inventory, Vec<Problem>> {
+    let reader = Reader { text, problems: RefCell::default() };
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map(|span| reader.line(span.start));
+            let what = error.message().lines().collect::<Vec<_>>().join("; ");
+            return Err(vec![Problem { line, section: String::new(), what }]);
+        }
+    };
+    let top = Section::new(&reader, "", "", None, table.get_ref());
+    let inventory = inventory(&top);
+    if let Some(inventory) = &inventory {
+        check(inventory, &top);
+    }
+    let mut problems = reader.problems.into_inner();
+    problems.sort_by_key(|problem| problem.line);
+    match (problems.is_empty(), inventory) {
+        (true, Some(inventory)) => Ok(inventory),
+        _ => Err(problems),
+    }
+}
+
+fn inventory(top: &Section<'_>) -> Option<Inventory> {
+    let name = top.name("name");
+    let nodes = top.sections("node", "node");
+    if nodes.is_empty() {
+        top.problem(None, "no [[node]]: a fleet has at least one");
+    }
+    let networks = Networks {
+        private_cidr: top
+            .section("networks", "networks")
+            .and_then(|section| section.parsed("private_cidr", "a network such as 100.64.0.0/10")),
+    };
+    let nodes: Vec<Option<Node>> = nodes.iter().map(node).collect();
+    let names: Vec<String> = nodes.iter().flatten().map(|node| node.name.clone()).collect();
+    let inventory = Inventory {
+        name: String::new(),
+        from: top.text("from"),
+        manifest: top.name_if_given("manifest"),
+        ca: top.text("ca").map(PathBuf::from),
+        networks,
+        credentials: credentials(top, "credentials"),
+        expect: expect(top),
+        identity: top.section("identity", "identity").map(|section| identity(&section)).unwrap_or_default(),
+        thresholds: thresholds(top),
+        scope: Scope {
+            stop: top.section("scope", "scope").and_then(|section| section.texts("stop")).unwrap_or_default(),
+        },
+        ingress: top.section("ingress", "ingress").and_then(|section| ingress(&section, &names)),
+        control: top.section("control", "control").and_then(|section| control(&section)),
+        drill: top.section("drill", "drill").map(|section| drills(&section, &names)).unwrap_or_default(),
+        nodes: nodes.into_iter().collect::<Option<_>>()?,
+    };
+    Some(Inventory { name: name?, ..inventory })
+}
+
+fn thresholds(top: &Section<'_>) -> Thresholds {
+    let default = Thresholds::default();
+    let Some(section) = top.section("thresholds", "thresholds") else { return default };
+    Thresholds {
+        probe_seconds: section.number("probe_seconds", 1, 600).unwrap_or(default.probe_seconds),
+        drain_seconds: section.number("drain_seconds", 0, 86400).unwrap_or(default.drain_seconds),
+        max_failover_seconds: section.number("max_failover_seconds", 0, 86400),
+        max_data_lag_events: section.number("max_data_lag_events", 0, u64::MAX),
+    }
+}
+
+fn expect(top: &Section<'_>) -> Expect {
+    let standard =
+        |path: &str, body: &str| Wanted { path: path.to_owned(), body: Some(body.to_owned()), ..Wanted::default() };
+    let (health, ready) = (standard("/healthz", "ok"), standard("/readyz", "ready"));
+    let Some(section) = top.section("expect", "expect") else {
+        return Expect { health, ready, ..Expect::default() };
+    };
+    let one = |key: &str, form: &'static str, standard: Wanted| match section.section(key, form) {
+        None => standard,
+        Some(section) => {
+            let given = wanted(&section);
+            let says = given.body.is_some() || given.pattern.is_some() || given.pointer.is_some();
+            let body = if says { given.body.clone() } else { standard.body };
+            Wanted { path: section.path("path").unwrap_or(standard.path), body, ..given }
+        }
+    };
+    let default = Roles::default();
+    let role = section.section("role", "expect.role").map(|section| Roles {
+        path: section.path("path").unwrap_or(default.path.clone()),
+        pointer: section.pointer("pointer"),
+        leader: section.text("leader").unwrap_or(default.leader.clone()),
+        follower: section.text("follower").unwrap_or(default.follower.clone()),
+    });
+    Expect {
+        health: one("health", "expect.health", health),
+        ready: one("ready", "expect.ready", ready),
+        role: role.unwrap_or(default),
+        also: section.sections("also", "expect.also").iter().filter_map(also).collect(),
+    }
+}
+
+/// An expectation, but for its path.
+fn wanted(section: &Section<'_>) -> Wanted {
+    let pattern = section.text("pattern");
+    if let Some(Err(error)) = pattern.as_deref().map(regex::Regex::new) {
+        let said = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        section.problem_at("pattern", format!("pattern is no regular expression: {said}"));
+    }
+    let wanted = Wanted {
+        path: String::new(),
+        status: section.number("status", 100, 599).and_then(|status| u16::try_from(status).ok()).unwrap_or(200),
+        body: section.text("body"),
+        pattern,
+        pointer: section.pointer("pointer"),
+        value: section.text("value"),
+    };
+    let ways = [wanted.body.is_some(), wanted.pattern.is_some(), wanted.pointer.is_some()];
+    if ways.iter().filter(|given| **given).count() > 1 {
+        section.problem(section.line, "body, pattern and pointer exclude each other");
+    }
+    if wanted.value.is_some() && wanted.pointer.is_none() {
+        section.problem_at("value", "value stands beside pointer only");
+    }
+    wanted
+}
+
+fn also(section: &Section<'_>) -> Option<Also> {
+    let http = section.section("http", "expect.also.http").and_then(|inner| {
+        let path = inner.path("path");
+        if path.is_none() {
+            inner.missing("path");
+        }
+        Some(Wanted { path: path?, ..wanted(&inner) })
+    });
+    let tcp = section.number("tcp", 1, 65535).and_then(|port| u16::try_from(port).ok());
+    let also = Also {
+        name: section.name("name")?,
+        on: section.texts("on").unwrap_or_default(),
+        http,
+        tcp,
+        exec: section.argv("exec"),
+    };
+    let ways = ["http", "tcp", "exec"].into_iter().filter(|key| section.has(key)).count();
+    if ways != 1 {
+        section.problem(section.line, format!("expected one of http, tcp and exec, found {ways}"));
+    }
+    Some(also)
+}
+
+fn identity(section: &Section<'_>) -> Identity {
+    let default = Identity::default();
+    Identity {
+        path: section.path("path").unwrap_or(default.path),
+        node: section.pointers("node").unwrap_or(default.node),
+        instance: section.pointers("instance").unwrap_or(default.instance),
+        term: section.pointers("term").unwrap_or(default.term),
+        header: section.text("header"),
+    }
+}
+
+fn ingress(section: &Section<'_>, names: &[String]) -> Option<Ingress> {
+    let url = section.url("url");
+    if !section.has("url") {
+        section.missing("url");
+    }
+    let ingress = |url| Ingress {
+        url,
+        addresses: section.parsed_list("addresses", "an address"),
+        identity: section.section("identity", "ingress.identity").map(|section| identity(&section)),
+        upstreams: section.texts("upstreams").unwrap_or_else(|| names.to_vec()),
+        reach: section.reach(),
+        quote: section.flag("quote"),
+        program: section.text("program").unwrap_or_else(|| "bootstrap".to_owned()),
+        config: section.absolute("config"),
+        validate: section.argv("validate"),
+        reload: section.argv("reload"),
+        max_fails: section.number("max_fails", 1, 1000),
+        fail_timeout_seconds: section.number("fail_timeout_seconds", 1, 86400),
+        check_seconds: section.number("check_seconds", 1, 3600),
+    };
+    // Without an address, too, the rest is looked at.
+    let read = ingress(url.clone().unwrap_or_else(|| Url::parse("http://missing/").expect("a constant address")));
+    url.map(|_| read)
+}
+
+fn control(section: &Section<'_>) -> Option<Control> {
+    let default = Mapping::default();
+    let map = section.section("map", "control.map").map(|section| Mapping {
+        mode: section.pointers("mode").unwrap_or(default.mode.clone()),
+        holder: section.pointers("holder").unwrap_or(default.holder.clone()),
+        instance: section.pointers("instance").unwrap_or(default.instance.clone()),
+        term: section.pointers("term").unwrap_or(default.term.clone()),
+        expires: section.pointers("expires").unwrap_or(default.expires.clone()),
+    });
+    let path = section.path("path").unwrap_or_else(|| "/v1/state".to_owned());
+    let holder_prefix = section.flag("holder_prefix").unwrap_or(true);
+    if !section.has("url") {
+        section.missing("url");
+    }
+    Some(Control { url: section.url("url")?, path, map: map.unwrap_or(default), holder_prefix })
+}
+
+fn drills(section: &Section<'_>, names: &[String]) -> Drills {
+    let default = Drills::default();
+    let blank = section.text("blank");
+    if let Some(unknown) = blank.as_ref().filter(|blank| !names.contains(blank)) {
+        section.problem_at("blank", format!("blank names no node of this file: {unknown:?}"));
+    }
+    let checks = section.sections("check", "drill.check");
+    let check = |section: &Section<'_>| {
+        if !section.has("argv") {
+            section.missing("argv");
+        }
+        let on = section.texts("on").unwrap_or_default();
+        Some(Check { name: section.name("name")?, argv: section.argv("argv")?, on })
+    };
+    Drills {
+        write: section.path("write").or(default.write),
+        read: section.path("read").or(default.read),
+        conflicts: section.path("conflicts").or(default.conflicts),
+        interval_ms: section.number("interval_ms", 10, 60_000).unwrap_or(default.interval_ms),
+        timeout_ms: section.number("timeout_ms", 10, 60_000).unwrap_or(default.timeout_ms),
+        soak_seconds: section.number("soak_seconds", 1, 3600).unwrap_or(default.soak_seconds),
+        dead_man_seconds: section.number("dead_man_seconds", 10, 86_400).unwrap_or(default.dead_man_seconds),
+        blank,
+        snapshot: section.argv("snapshot"),
+        checks: checks.iter().filter_map(check).collect(),
+    }
+}
+
+fn credentials(section: &Section<'_>, key: &'static str) -> Credentials {
+    let form = if section.form.is_empty() { "credentials" } else { "node.credentials" };
+    let Some(section) = section.section(key, form) else { return Credentials::default() };
+    Credentials {
+        read: section.reference("read"),
+        basic: section.reference("basic"),
+        admin: section.reference("admin"),
+    }
+}
+
+fn node(section: &Section<'_>) -> Option<Node> {
+    let name = section.name("name");
+    let preferred = section.one_of("preferred", &[("leader", Preferred::Leader), ("follower", Preferred::Follower)]);
+    let driver = ["process", "systemd", "compose"].map(|driver| (driver, driver.to_owned()));
+    let faults = section.section("faults", "node.faults").map(|faults| faults.named("node.faults.NAME"));
+    let node = Node {
+        name: String::new(),
+        preferred: preferred.unwrap_or(Preferred::Follower),
+        surface: section.url("surface"),
+        service: section.url("service"),
+        directory: section.absolute("directory").unwrap_or_else(|| "/srv/node".into()),
+        program: section.text("program").unwrap_or_else(|| "bootstrap".to_owned()),
+        private: section.parsed("private", "an address"),
+        host: section.text("host"),
+        reach: section.reach(),
+        quote: section.flag("quote"),
+        driver: section.one_of("driver", &driver),
+        bring_up: section.texts("bring_up").unwrap_or_default(),
+        start: section.argv("start"),
+        stop: section.argv("stop"),
+        credentials: credentials(section, "credentials"),
+        units: section.sections("unit", "node.unit").iter().filter_map(unit).collect(),
+        faults: faults.into_iter().flatten().filter_map(fault).collect::<BTreeMap<_, _>>(),
+    };
+    Some(Node { name: name?, ..node })
+}
+
+fn unit(section: &Section<'_>) -> Option<Unit> {
+    let kinds = [("systemd", UnitKind::Systemd), ("compose", UnitKind::Compose), ("http", UnitKind::Http)];
+    if !section.has("kind") {
+        section.missing("kind");
+    }
+    let kind = section.one_of("kind", &kinds);
+    let (unit, file, url) = (section.text("unit"), section.absolute("file"), section.url("url"));
+    match kind {
+        Some(UnitKind::Compose) if !section.has("file") => section.missing("file"),
+        Some(UnitKind::Http) if !section.has("url") => section.missing("url"),
+        _ => {}
+    }
+    Some(Unit { name: section.name("name")?, kind: kind?, unit, file, url })
+}
+
+fn fault((name, section): (String, Section<'_>)) -> Option<(String, Fault)> {
+    let both = ["inject", "heal"].map(|key| {
+        if !section.has(key) {
+            section.missing(key);
+        }
+        section.argv(key)
+    });
+    let [inject, heal] = both;
+    Some((name, Fault { inject: inject?, heal: heal? }))
+}
+
+/// What no single key shows.
+fn check(inventory: &Inventory, top: &Section<'_>) {
+    let known: BTreeSet<&str> = inventory.names().collect();
+    if known.len() < inventory.nodes.len() {
+        top.problem(None, "two nodes have the same name");
+    }
+    let list = || known.iter().copied().collect::<Vec<_>>().join(", ");
+    let unknown = |section: &str, key: &str, names: &[String]| {
+        for name in names.iter().filter(|name| !known.contains(name.as_str())) {
+            let what = format!("{key} names {name}, which is no node; there are {}", list());
+            top.reader.problems.borrow_mut().push(Problem { line: None, section: section.to_owned(), what });
+        }
+    };
+    if let Some(ingress) = &inventory.ingress {
+        unknown("ingress", "upstreams", &ingress.upstreams);
+    }
+    for also in &inventory.expect.also {
+        unknown("expect.also", "on", &also.on);
+    }
+    if let Some(network) = inventory.networks.private_cidr {
+        for node in &inventory.nodes {
+            if let Some(address) = node.private.filter(|address| !network.contains(address)) {
+                let what = format!("private of {} must lie in {network}, found {address}", node.name);
+                top.reader.problems.borrow_mut().push(Problem { line: None, section: "node".to_owned(), what });
+            }
+        }
+    }
+    if let Some(from) = inventory.from.as_deref().filter(|from| !from.starts_with("file:")) {
+        if let Err(error) = from.parse::<snapkit::trust::Bootstrap>() {
+            top.problem_at("from", format!("from: {error}"));
+        }
+    }
+    if let [first, second, ..] =
+        &inventory.nodes.iter().filter(|node| node.preferred == Preferred::Leader).collect::<Vec<_>>()[..]
+    {
+        let what = format!("{} and {} are both preferred leaders; one node can lead", first.name, second.name);
+        top.problem(None, what);
+    }
+}
+
+/// The text, and what is wrong with it.
+struct Reader<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Reader<'_> {
+    fn line(&self, at: usize) -> usize {
+        self.text[..at].matches('\n').count() + 1
+    }
+}
+
+/// One table of the file.
+struct Section<'r> {
+    reader: &'r Reader<'r>,
+    /// Its name in `schema`.
+    form: &'static str,
+    /// Its name for people.
+    name: String,
+    line: Option<usize>,
+    table: &'r DeTable<'r>,
+}
+
+impl<'r> Section<'r> {
+    fn new(
+        reader: &'r Reader<'r>,
+        form: &'static str,
+        name: impl Into<String>,
+        line: Option<usize>,
+        table: &'r DeTable<'r>,
+    ) -> Self {
+        let section = Self { reader, form, name: name.into(), line, table };
+        let known: Vec<&str> = schema::keys(form).chain(schema::sections(form)).collect();
+        for key in table.keys().filter(|key| !known.contains(&&**key.get_ref()) && !known.contains(&"NAME")) {
+            let what = format!("there is no key {}; there are {}", key.get_ref(), known.join(", "));
+            section.problem(Some(reader.line(key.span().start)), what);
+        }
+        section
+    }
+
+    fn problem(&self, line: Option<usize>, what: impl Into<String>) {
+        let problem = Problem { line, section: self.name.clone(), what: what.into() };
+        self.reader.problems.borrow_mut().push(problem);
+    }
+
+    fn problem_at(&self, key: &str, what: impl Into<String>) {
+        let at = self.table.iter().find(|(name, _)| **name.get_ref() == *key);
+        self.problem(at.map(|(name, _)| self.reader.line(name.span().start)).or(self.line), what);
+    }
+
+    fn missing(&self, key: &str) {
+        self.problem(self.line, format!("{key} is missing"));
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
+    fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'r>>> {
+        debug_assert!(
+            schema::keys(self.form).chain(schema::sections(self.form)).any(|known| known == key),
+            "[{}] {key} is read and stands in no schema",
+            self.form
+        );
+        self.table.iter().find(|(name, _)| **name.get_ref() == *key).map(|(_, value)| value)
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: &Spanned<DeValue<'_>>) {
+        let found = match found.get_ref() {
+            DeValue::String(text) => format!("{text:?}"),
+            other => format!("a value of the type {}", other.type_str()),
+        };
+        self.problem_at(key, format!("{key} must be {expected}, found {found}"));
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        let value = self.value(key)?;
+        match value.get_ref().as_str() {
+            Some(text) if !text.trim().is_empty() => Some(text.to_owned()),
+            _ => {
+                self.wrong(key, "text that is not empty", value);
+                None
+            }
+        }
+    }
+
+    fn name_if_given(&self, key: &str) -> Option<String> {
+        let text = self.text(key)?;
+        if !is_name(&text) {
+            let what = format!("{key} must be of a-z, 0-9, dots, dashes and underscores, found {text:?}");
+            self.problem_at(key, what);
+            return None;
+        }
+        Some(text)
+    }
+
+    fn name(&self, key: &str) -> Option<String> {
+        if !self.has(key) {
+            self.missing(key);
+        }
+        self.name_if_given(key)
+    }
+
+    fn parsed<T: FromStr>(&self, key: &str, expected: &str) -> Option<T> {
+        let value = self.value(key)?;
+        let parsed = value.get_ref().as_str().and_then(|text| text.parse().ok());
+        if parsed.is_none() {
+            self.wrong(key, expected, value);
+        }
+        parsed
+    }
+
+    fn parsed_list(&self, key: &str, expected: &str) -> Vec<IpAddr> {
+        let all = self.texts(key).unwrap_or_default();
+        let parse = |text: &String| {
+            let parsed = text.parse().ok();
+            if parsed.is_none() {
+                self.problem_at(key, format!("{key} must be {expected} each, found {text:?}"));
+            }
+            parsed
+        };
+        all.iter().filter_map(parse).collect()
+    }
+
+    fn url(&self, key: &str) -> Option<Url> {
+        let url: Url = self.parsed(key, "an address such as https://a.example/")?;
+        let problem = match &url {
+            url if !["http", "https"].contains(&url.scheme()) => "must be of http or https",
+            url if !url.username().is_empty() || url.password().is_some() => {
+                "holds a credential; name it under [credentials] instead"
+            }
+            url if url.query().is_some() || url.fragment().is_some() => "must end with its path",
+            _ => return Some(with_slash(url)),
+        };
+        // Not shown: it may hold a credential.
+        self.problem_at(key, format!("{key} {problem}"));
+        None
+    }
+
+    fn path(&self, key: &str) -> Option<String> {
+        let path = self.text(key)?;
+        if !path.starts_with('/') || path.starts_with("//") {
+            self.problem_at(key, format!("{key} must be a path that begins with one slash, found {path:?}"));
+            return None;
+        }
+        Some(path)
+    }
+
+    fn pointer(&self, key: &str) -> Option<String> {
+        let pointer = self.text(key)?;
+        if !pointer.starts_with('/') {
+            self.problem_at(key, format!("{key} must be a JSON pointer such as /lease/term, found {pointer:?}"));
+            return None;
+        }
+        Some(pointer)
+    }
+
+    /// One pointer, or several.
+    fn pointers(&self, key: &str) -> Option<Vec<String>> {
+        let value = self.value(key)?;
+        let pointers = match value.get_ref().as_str() {
+            Some(one) => vec![one.to_owned()],
+            None => self.texts(key)?,
+        };
+        match pointers.iter().find(|pointer| !pointer.starts_with('/')) {
+            Some(bad) => {
+                self.problem_at(key, format!("{key} must be JSON pointers such as /lease/term, found {bad:?}"));
+                None
+            }
+            None => Some(pointers),
+        }
+    }
+
+    fn absolute(&self, key: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(key)?);
+        if !path.is_absolute() {
+            self.problem_at(key, format!("{key} must be an absolute path, found {:?}", path.display().to_string()));
+            return None;
+        }
+        Some(path)
+    }
+
+    fn number(&self, key: &str, least: u64, most: u64) -> Option<u64> {
+        let value = self.value(key)?;
+        let number = value.get_ref().as_integer().and_then(|number| {
+            u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (least..=most).contains(number))
+        });
+        if number.is_none() {
+            let most = if most == u64::MAX { "any more".to_owned() } else { most.to_string() };
+            let found = value.get_ref().as_integer().map(ToString::to_string);
+            match found {
+                Some(found) => self.problem_at(key, format!("{key} must be {least} to {most}, found {found}")),
+                None => self.wrong(key, &format!("a number from {least} to {most}"), value),
+            }
+        }
+        number
+    }
+
+    fn flag(&self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong(key, "true or false", value);
+        }
+        flag
+    }
+
+    fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let value = self.value(key)?;
+        let one = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(str::to_owned);
+        let texts = value.get_ref().as_array().and_then(|list| list.iter().map(one).collect());
+        if texts.is_none() {
+            self.wrong(key, "a list of texts", value);
+        }
+        texts
+    }
+
+    fn reach(&self) -> Option<Vec<String>> {
+        let words = self.texts("reach")?;
+        if words.iter().any(String::is_empty) {
+            self.problem_at("reach", "reach has an empty word");
+        }
+        Some(words)
+    }
+
+    fn argv(&self, key: &str) -> Option<Vec<String>> {
+        let words = self.texts(key)?;
+        if words.first().is_none_or(String::is_empty) {
+            self.problem_at(key, format!("{key} must name a program and its arguments, found nothing"));
+            return None;
+        }
+        Some(words)
+    }
+
+    fn one_of<T: Clone>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let value = self.value(key)?;
+        let found = value.get_ref().as_str();
+        let chosen = choices.iter().find(|(word, _)| Some(*word) == found).map(|(_, chosen)| chosen.clone());
+        if chosen.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.wrong(key, &words.join(" or "), value);
+        }
+        chosen
+    }
+
+    fn reference(&self, key: &str) -> Option<Reference> {
+        let value = self.value(key)?;
+        let table = value.get_ref().as_table();
+        let only = table.filter(|table| table.len() == 1).and_then(|table| table.iter().next());
+        let text = only.and_then(|(kind, text)| Some((&**kind.get_ref(), text.get_ref().as_str()?)));
+        match text {
+            Some(("file", path)) if !path.is_empty() => Some(Reference::File(path.into())),
+            Some(("env", name)) if !name.is_empty() => Some(Reference::Env(name.to_owned())),
+            _ => {
+                // What stands there may be the secret itself, so it is not shown.
+                let what = format!("{key} must be {{ file = \"PATH\" }} or {{ env = \"NAME\" }}, found something else");
+                self.problem_at(key, what);
+                None
+            }
+        }
+    }
+
+    fn inner(
+        &self,
+        key: &str,
+        form: &'static str,
+        value: &'r Spanned<DeValue<'r>>,
+        name: String,
+    ) -> Option<Section<'r>> {
+        match value.get_ref().as_table() {
+            Some(table) => {
+                let line = Some(self.reader.line(value.span().start));
+                Some(Section::new(self.reader, form, name, line, table))
+            }
+            None => {
+                self.wrong(key, "a table", value);
+                None
+            }
+        }
+    }
+
+    fn section(&self, key: &str, form: &'static str) -> Option<Section<'r>> {
+        let value = self.value(key)?;
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        self.inner(key, form, value, name)
+    }
+
+    fn sections(&self, key: &str, form: &'static str) -> Vec<Section<'r>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong(key, "a list of tables", value);
+            return Vec::new();
+        };
+        let prefix = if self.name.is_empty() { String::new() } else { format!("{}.", self.name) };
+        let one = |(number, value): (usize, &'r Spanned<DeValue<'r>>)| {
+            let called = value.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
+            let called = called.map_or_else(|| format!("{}", number + 1), str::to_owned);
+            self.inner(key, form, value, format!("{prefix}{key} {called}"))
+        };
+        list.iter().enumerate().filter_map(one).collect()
+    }
+
+    /// Tables under names of the file's choice.
+    fn named(&self, form: &'static str) -> Vec<(String, Section<'r>)> {
+        let one = |(name, value): (&'r Spanned<std::borrow::Cow<'r, str>>, &'r Spanned<DeValue<'r>>)| {
+            let key = name.get_ref().to_string();
+            Some((key.clone(), self.inner(&key, form, value, format!("{}.{key}", self.name))?))
+        };
+        self.table.iter().filter_map(one).collect()
+    }
+}
+
+/// Paths are put behind it.
+fn with_slash(mut url: Url) -> Url {
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    url
+}
