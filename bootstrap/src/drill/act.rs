@@ -197,7 +197,8 @@ fn check(id: &str, holds: bool, observed: impl Into<String>, expected: &str, sou
 
 /// A step that failed with the check that it decides.
 fn failed(id: &str, code: &str, observed: &str, expected: &str, source: &str) -> Outcome {
-    Outcome::failed(code, format!("{observed}; expected: {expected}")).with(check(id, false, observed, expected, source))
+    Outcome::failed(code, format!("{observed}; expected: {expected}"))
+        .with(check(id, false, observed, expected, source))
 }
 
 /// Looks until it is so; what was found last otherwise.

@@ -126,7 +126,12 @@ impl Deed {
             let broken: Broken = action.with()?;
             match FAULTS.contains(&&*broken.fault) {
                 true => Ok(broken),
-                false => Err(format!("{}: there is no fault {:?}; expected one of {}", action.kind, broken.fault, FAULTS.join(", "))),
+                false => Err(format!(
+                    "{}: there is no fault {:?}; expected one of {}",
+                    action.kind,
+                    broken.fault,
+                    FAULTS.join(", ")
+                )),
             }
         };
         let known = match action.kind.as_str() {
@@ -175,7 +180,9 @@ impl Deed {
         let string = crate::scenario::site::REPLACE_ME;
         match self {
             Self::Facts(_) => each(&["drill", "facts"], &["--json"]),
-            Self::NodeHealth(_) | Self::Soak | Self::TookOver | Self::OneLeader | Self::SomebodyLeads => each(&["status"], &[]),
+            Self::NodeHealth(_) | Self::Soak | Self::TookOver | Self::OneLeader | Self::SomebodyLeads => {
+                each(&["status"], &[])
+            }
             Self::StillDown => {
                 let noted = "must not answer, and neither may its service";
                 each(&["status"], &[]).into_iter().map(|line| line.noting(noted)).collect()
@@ -187,7 +194,9 @@ impl Deed {
             Self::Fault(broken) => each(&["drill", "fault", &broken.fault], &["--confirm", &plan.id]),
             Self::Heal(broken) => each(&["drill", "fault", &broken.fault], &["--confirm", &plan.id, "--heal"]),
             Self::Traffic => match &site.ingress {
-                Some(ingress) => vec![Line::here(["curl", "--silent", "--show-error", "--max-time", "5", &ingress.url])],
+                Some(ingress) => {
+                    vec![Line::here(["curl", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
+                }
                 None => vec![Line::remark("the inventory names no ingress: look by hand where clients are led")],
             },
             Self::Compare => {
@@ -232,9 +241,22 @@ mod tests {
             assert_eq!(scenario.name, *name);
             let decided: Vec<&str> = scenario.steps().filter_map(|(_, step)| step.check.as_deref()).collect();
             // The others follow from series and timeline, whoever computes them.
-            let computed = ["signatures", "load-bearing", "lease-flips", "probers-alive", "sentinel", "clock-steady", "rto", "rpo", "timeboxes"];
+            let computed = [
+                "signatures",
+                "load-bearing",
+                "lease-flips",
+                "probers-alive",
+                "sentinel",
+                "clock-steady",
+                "rto",
+                "rpo",
+                "timeboxes",
+            ];
             for id in &scenario.required {
-                assert!(decided.contains(&id.as_str()) || computed.contains(&id.as_str()), "{name}: nothing decides {id}");
+                assert!(
+                    decided.contains(&id.as_str()) || computed.contains(&id.as_str()),
+                    "{name}: nothing decides {id}"
+                );
             }
             assert!(scenario.steps().all(|(_, step)| step.on.as_deref() != Some("blank")), "{name}");
         }

@@ -74,7 +74,8 @@ impl Place {
     /// [`io::ErrorKind::WouldBlock`] while another process goes on with the run.
     pub fn lock(&self) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.file("orchestrator"))?;
+        let file =
+            File::options().create(true).truncate(false).write(true).mode(0o600).open(self.file("orchestrator"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -99,17 +100,27 @@ impl Place {
     /// When it cannot be started.
     pub fn start(&self, program: &Path, order: &Order) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(self.file("order.json"))?;
+        let mut file =
+            File::options().create(true).truncate(true).write(true).mode(0o600).open(self.file("order.json"))?;
         file.write_all(&serde_json::to_vec_pretty(order)?)?;
         file.sync_all()?;
         let log = File::options().create(true).append(true).mode(0o600).open(self.file("log"))?;
         let mut command = Command::new(program);
-        command.args(["drill", "keep"]).arg(&self.0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command
+            .args(["drill", "keep"])
+            .arg(&self.0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0);
         command.spawn()?;
         let end = BootTime::now() + PATIENCE;
         while self.keeper().is_none() {
             if BootTime::now() >= end {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no keeper runs; see {}", self.file("log").display())));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no keeper runs; see {}", self.file("log").display()),
+                ));
             }
             thread::sleep(Duration::from_millis(10));
         }
@@ -175,7 +186,9 @@ pub fn run(place: &Place, program: &Path, cancel: &Cancel) -> io::Result<()> {
         if (alone || late) && !aborted {
             aborted = true;
             if let Some(orchestrator) = orchestrator {
-                eprintln!("the run took longer than all of its timeboxes: its orchestrator is killed, and it is taken back");
+                eprintln!(
+                    "the run took longer than all of its timeboxes: its orchestrator is killed, and it is taken back"
+                );
                 orchestrator.signal(Signal::KILL)?;
                 thread::sleep(LOOK);
             } else {

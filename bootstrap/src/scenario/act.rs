@@ -254,30 +254,15 @@ impl<'f> Mover<'f> {
 
     fn node(&self, turn: &Turn<'_>, up: bool, nodes: &[String]) -> Outcome {
         let limit = Limit::after(turn.within);
+        let mut said = Vec::new();
         for node in nodes {
-            let Some(known) = self.field.inventory().node(node) else {
-                return Outcome::failed("unknown", format!("the inventory has no node {node}"));
-            };
-            let argv = if up { known.start.clone() } else { known.stop.clone() };
-            let Some(argv) = argv else {
-                let key = if up { "start" } else { "stop" };
-                return Outcome::failed("unknown", format!("the inventory gives {node} no `{key}`"));
-            };
-            match self.field.run(Some(node), &argv, limit.left()) {
-                Ok(ended) if ended.is_good() => {}
-                Ok(ended) => return Outcome::failed("command", format!("{node}: {}", ended.why())),
-                Err(why) => return Outcome::failed("unreachable", format!("{node}: {why}")),
-            }
-            let answers = || match (up, self.field.state(node)) {
-                (true, Ok(_)) | (false, Err(_)) => Ok(()),
-                (true, Err(why)) => Err(why),
-                (false, Ok(_)) => Err(format!("the agent of {node} still answers")),
-            };
-            if let Err(why) = self.until(limit, answers) {
-                return Outcome::failed("timeout", why);
+            let done = if up { self.field.up(node, limit.left()) } else { self.field.down(node, limit.left()) };
+            match done {
+                Ok(what) => said.push(format!("{node}: {what}")),
+                Err(why) => return Outcome::failed("node", format!("{node}: {why}")),
             }
         }
-        Outcome::ok(format!("{}: the agent {}", nodes.join(", "), if up { "answers" } else { "is gone" }))
+        Outcome::ok(said.join("; "))
     }
 
     fn manual(&self, turn: &mut Turn<'_>, text: &str) -> Outcome {
@@ -364,7 +349,7 @@ impl Actor for Mover<'_> {
             Move::IngressRestore => self.ingress_restore(turn),
             Move::DebtsClosed => self.debts_closed(turn),
             Move::Manual(manual) => self.manual(turn, &manual.text),
-            Move::Collect(collect) => self.collect(turn, &collect.name),
+            Move::Collect(collect) => self.collect(turn, &collect),
             Move::AfterAction => self.after_action(turn),
         }
     }

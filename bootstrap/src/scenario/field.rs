@@ -17,6 +17,7 @@ use crate::fleet::inventory::Inventory;
 use crate::fleet::node::Handle;
 use crate::fleet::probe::{self, Options, ProbeReport};
 use crate::fleet::reach::Reach;
+use crate::fleet::updown::{self, Proof};
 use crate::surfaces::state::State;
 
 /// Who answers where a node's service should, without its agent being asked.
@@ -85,6 +86,18 @@ pub trait Field {
     /// # Errors
     /// Why that is not known.
     fn work(&self, node: &str) -> Result<Option<u64>, String>;
+
+    /// Starts the agent of a node, or brings the node up, and proves that it is there.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn up(&self, node: &str, limit: Duration) -> Result<String, String>;
+
+    /// Ends the agent of a node that does not lead, and proves that nothing of it answers.
+    ///
+    /// # Errors
+    /// What does not hold.
+    fn down(&self, node: &str, limit: Duration) -> Result<String, String>;
 
     /// Waits a little before something is looked at again.
     fn pause(&self);
@@ -200,13 +213,35 @@ impl Field for Ground {
         }
     }
 
+    fn up(&self, node: &str, limit: Duration) -> Result<String, String> {
+        let node = self.inventory.expect_node(node).map_err(|error| error.to_string())?;
+        let plan = updown::plan_up(&self.inventory, node, limit).map_err(|error| chain(&error))?;
+        plan.execute(&self.inventory, node).map_err(|error| chain(&error))?;
+        proven(&updown::prove_up(&self.inventory, node, limit))
+    }
+
+    fn down(&self, node: &str, limit: Duration) -> Result<String, String> {
+        let node = self.inventory.expect_node(node).map_err(|error| error.to_string())?;
+        let plan = updown::plan_down(&self.inventory, node, false, limit).map_err(|error| chain(&error))?;
+        plan.execute(&self.inventory, node).map_err(|error| chain(&error))?;
+        proven(&updown::prove_down(&self.inventory, node))
+    }
+
     fn pause(&self) {
         thread::sleep(PAUSE);
     }
 }
 
+fn proven(proofs: &[Proof]) -> Result<String, String> {
+    let said = |proof: &Proof| format!("{}: {}", proof.what, proof.found);
+    match proofs.iter().find(|proof| proof.holds == Some(false)) {
+        Some(proof) => Err(said(proof)),
+        None => Ok(proofs.iter().map(said).collect::<Vec<_>>().join("; ")),
+    }
+}
+
 /// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -7,6 +7,7 @@
 //! `execute` acts through what it is given.
 
 pub mod act;
+pub mod begin;
 pub mod builtin;
 pub mod condition;
 pub mod debts;

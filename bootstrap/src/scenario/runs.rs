@@ -116,7 +116,8 @@ impl Found {
         self.events.iter().any(|event| matches!(event.what, What::Abort { .. }))
     }
 
-    fn passed(&self) -> bool {
+    /// Whether it passed.
+    pub fn passed(&self) -> bool {
         self.events.iter().any(|event| matches!(event.what, What::End { passed: true }))
     }
 }

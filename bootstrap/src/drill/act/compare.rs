@@ -28,7 +28,8 @@ impl Drill<'_> {
         let ended = ended.map_err(|error| failed(id, "unreachable", &error.to_string(), expected, ""))?;
         let name = format!("{DIFF}/{node}-{snapshot}.json");
         let differs = ended.status.and_then(|status| status.code()) == Some(1);
-        let Some(diff) = serde_json::from_str::<Value>(&ended.stdout).ok().filter(|_| ended.is_good() || differs) else {
+        let Some(diff) = serde_json::from_str::<Value>(&ended.stdout).ok().filter(|_| ended.is_good() || differs)
+        else {
             return Err(failed(id, "command", &format!("{program} diff on {node}: {}", ended.why()), expected, ""));
         };
         kept(self.run.write_json(&name, &diff), &name)?;

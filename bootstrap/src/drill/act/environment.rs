@@ -149,9 +149,12 @@ impl Drill<'_> {
             }
         }
         self.keep_environment(&environment)?;
-        let observed = if changed.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", changed.join(", ")) };
+        let observed =
+            if changed.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", changed.join(", ")) };
         match changed.is_empty() {
-            true => Ok(Outcome::ok(&observed).with(check(id, true, observed, expected, ENVIRONMENT)).evidence(ENVIRONMENT)),
+            true => {
+                Ok(Outcome::ok(&observed).with(check(id, true, observed, expected, ENVIRONMENT)).evidence(ENVIRONMENT))
+            }
             false => Err(failed(id, "changed", &observed, expected, ENVIRONMENT)),
         }
     }

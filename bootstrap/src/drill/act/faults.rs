@@ -32,7 +32,8 @@ impl Drill<'_> {
         let what = if heal { "taken back" } else { "injected" };
         let ended = self.handle(&node)?.bootstrap(&args, b"", turn.within);
         let ended = ended.map_err(|error| Outcome::failed("unreachable", error.to_string()))?;
-        let said = super::answer(&ended).map_err(|ran| ran.outcome(&format!("{} on {node} is not {what}", broken.fault)))?;
+        let said =
+            super::answer(&ended).map_err(|ran| ran.outcome(&format!("{} on {node} is not {what}", broken.fault)))?;
         let injected = serde_json::from_value(said).map_err(|error| Outcome::failed("strange", error.to_string()))?;
         Ok((node, injected))
     }
@@ -54,7 +55,8 @@ impl Drill<'_> {
     pub(super) fn heal_it(&mut self, broken: &Broken, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
         let node = turn.step.on.first().cloned().unwrap_or_default();
         let past = turn.journal.past();
-        let begun = past.iter().any(|(_, what)| matches!(what, What::StepBegin { phase, .. } if phase == "demote-primary"));
+        let begun =
+            past.iter().any(|(_, what)| matches!(what, What::StepBegin { phase, .. } if phase == "demote-primary"));
         let healed = past.iter().any(|(_, what)| matches!(what, What::Heal { .. }));
         if !begun {
             return Ok(Outcome::skipped("nothing was broken"));

@@ -88,7 +88,8 @@ impl Drill<'_> {
         }
         let wait = turn.within.as_secs().saturating_sub(5).max(5).to_string();
         let options: &[&str] = if up.agent { &["--wait", &wait] } else { &["--no-agent"] };
-        let expected = if up.agent { "it comes up from the manifest and follows" } else { "restored, every byte of it verified" };
+        let expected =
+            if up.agent { "it comes up from the manifest and follows" } else { "restored, every byte of it verified" };
         let report = match self.from_string(&node, options, turn.within) {
             Ok(report) => report,
             Err(ran) => {
@@ -138,7 +139,11 @@ impl Drill<'_> {
             let state = self.state(node)?;
             let holder = state.view.holder.as_ref().filter(|holder| !holder.released && holder.node != node);
             match holder {
-                Some(holder) if state.role == "standby" && state.view.takeover_attempts <= before && state.view.conflicts == 0 => {
+                Some(holder)
+                    if state.role == "standby"
+                        && state.view.takeover_attempts <= before
+                        && state.view.conflicts == 0 =>
+                {
                     Ok(format!("{node} stands by, {} leads in term {}", holder.node, holder.term))
                 }
                 Some(holder) => Err(format!("{node} is {}, {} leads", state.role, holder.node)),
@@ -158,9 +163,11 @@ impl Drill<'_> {
 
     /// Nothing is there yet, or only what this run began.
     fn begin_blank(&self, node: &str, turn: &Turn<'_>) -> Result<(), Outcome> {
-        let mut environment = self.environment().map_err(|error| Outcome::failed("run-directory", error.to_string()))?;
+        let mut environment =
+            self.environment().map_err(|error| Outcome::failed("run-directory", error.to_string()))?;
         let known = environment.nodes.iter_mut().find(|known| known.name == node);
-        let known = known.ok_or_else(|| Outcome::failed("no-node", format!("{node} was not asked when the drill began")))?;
+        let known =
+            known.ok_or_else(|| Outcome::failed("no-node", format!("{node} was not asked when the drill began")))?;
         if known.temporary.is_some() && turn.attempt == Attempt::Again {
             return Ok(());
         }
@@ -186,14 +193,21 @@ impl Drill<'_> {
         }
         let Some(of_inventory) = self.inventory.node(&node) else { return Err(Outcome::failed("no-node", node)) };
         let directory = of_inventory.directory.display().to_string();
-        let name = of_inventory.directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            of_inventory.directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let confirm = turn.plan.id.clone();
         let before = self.facts_of(&node, turn.within).map_err(|why| failed(id, "unreachable", &why, expected, ""))?;
         if before.exists {
             if self.state(&node).is_ok() {
                 let stop = ["drill", "fault", "stop", &directory, "--confirm", &confirm];
                 if let Err(ran) = self.bootstrap(&node, &stop, turn.within) {
-                    return Err(failed(id, ran.word(), &format!("{node} cannot be stopped: {}", ran.why), expected, ""));
+                    return Err(failed(
+                        id,
+                        ran.word(),
+                        &format!("{node} cannot be stopped: {}", ran.why),
+                        expected,
+                        "",
+                    ));
                 }
             }
             kept(self.run.write(&format!("collect/{node}.log"), before.log.as_bytes()), "a log")?;
@@ -206,7 +220,8 @@ impl Drill<'_> {
         if after.exists {
             return Err(failed(id, "not-so", &format!("{directory} is still there on {node}"), expected, ""));
         }
-        let mut environment = self.environment().map_err(|error| Outcome::failed("run-directory", error.to_string()))?;
+        let mut environment =
+            self.environment().map_err(|error| Outcome::failed("run-directory", error.to_string()))?;
         for known in environment.nodes.iter_mut().filter(|known| known.name == node) {
             if let Some(temporary) = &mut known.temporary {
                 temporary.destroyed.get_or_insert(Timestamp::now());

@@ -29,9 +29,8 @@ impl Drill<'_> {
             let mut last = Vec::new();
             let found = until(within, || {
                 last = turn.step.on.iter().map(|node| self.row(node)).collect();
-                let is_fine = |row: &HealthRow| {
-                    row.status == "ok" || (when == When::Before && blank.as_ref() == Some(&row.host))
-                };
+                let is_fine =
+                    |row: &HealthRow| row.status == "ok" || (when == When::Before && blank.as_ref() == Some(&row.host));
                 if last.iter().all(is_fine) { Ok(()) } else { Err(String::new()) }
             });
             found.map(|()| last.clone()).map_err(|_| last.clone())
@@ -183,10 +182,7 @@ impl Drill<'_> {
             }
             let before = baseline.attempts.get(&node).copied().unwrap_or(0);
             match flipped {
-                None => Err(format!(
-                    "{node} is {} in term {}: {}",
-                    state.role, state.view.term, state.view.why
-                )),
+                None => Err(format!("{node} is {} in term {}: {}", state.role, state.view.term, state.view.why)),
                 Some(_) if !state.leader.ok => Err(format!("{node}: {}", state.leader.why)),
                 Some(_) if state.view.takeover_attempts <= before => Err(format!("{node} counts no takeover")),
                 Some(term) => Ok(term),
@@ -203,8 +199,13 @@ impl Drill<'_> {
             (Err(why), None) => Err(failed("lease-flips", "timeout", &why, &later, "lease/")),
             (Err(why), Some(term)) => {
                 let observed = format!("{node} holds the lease in term {term}");
-                Err(failed("takeover", "timeout", &why, &serves, "")
-                    .with(check("lease-flips", true, observed, &later, "lease/")))
+                Err(failed("takeover", "timeout", &why, &serves, "").with(check(
+                    "lease-flips",
+                    true,
+                    observed,
+                    &later,
+                    "lease/",
+                )))
             }
         }
     }

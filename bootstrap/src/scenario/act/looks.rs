@@ -12,7 +12,7 @@ use crate::fleet::probe::{ProbeReport, Verdict};
 use crate::scenario::condition::{Condition, Measure, fresh, leaders};
 use crate::scenario::execute::{Outcome, Turn};
 use crate::scenario::field::Port;
-use crate::scenario::moves::{ChainFresh, Down, Expected, Probe};
+use crate::scenario::moves::{ChainFresh, Collect, Down, Expected, Probe};
 use crate::scenario::plan::Plan;
 use crate::surfaces::state::State;
 
@@ -165,10 +165,17 @@ impl Mover<'_> {
     }
 
     /// Keeps every agent's state, and a health report of it.
-    pub(super) fn collect(&self, turn: &Turn<'_>, name: &str) -> Outcome {
+    pub(super) fn collect(&self, turn: &Turn<'_>, collect: &Collect) -> Outcome {
+        let name = &collect.name;
+        let lost = turn.plan.old_leader.as_ref().filter(|_| collect.without_old_leader);
         let states: BTreeMap<&str, Result<State, String>> =
             turn.plan.nodes.iter().map(|node| (node.as_str(), self.field.state(node))).collect();
-        let rows = turn.plan.nodes.iter().flat_map(|node| self.health(node, states.get(node.as_str())));
+        let rows = turn
+            .plan
+            .nodes
+            .iter()
+            .filter(|node| lost != Some(*node))
+            .flat_map(|node| self.health(node, states.get(node.as_str())));
         let health = Health { schema: HEALTH_SCHEMA.to_owned(), rows: rows.collect() };
         let files = self
             .keep(&format!("states-{name}"), &shown(&states))
