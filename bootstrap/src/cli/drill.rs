@@ -3,7 +3,9 @@
 mod demo;
 mod demo_ingress;
 mod demo_service;
+mod facts;
 mod fault;
+mod keep;
 mod measure;
 
 use clap::{Args, Subcommand};
@@ -22,8 +24,11 @@ pub(super) struct DrillArgs {
 enum DrillCommand {
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
+    Facts(facts::FactsArgs),
     Fault(fault::FaultArgs),
     Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Keep(keep::KeepArgs),
     DemoService(demo_service::DemoServiceArgs),
     DemoIngress(demo_ingress::DemoIngressArgs),
 }
@@ -32,8 +37,10 @@ pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result
     match &args.command {
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
+        DrillCommand::Facts(args) => facts::run(args, out),
         DrillCommand::Fault(args) => fault::run(args, out),
         DrillCommand::Demo(args) => demo::run(args, out, cancel),
+        DrillCommand::Keep(args) => keep::run(args, cancel),
         DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
         DrillCommand::DemoIngress(args) => demo_ingress::run(args, cancel),
     }

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod debt;
 mod drill;
+mod evidence;
 mod failover;
 mod fleet;
 mod guard;
@@ -96,6 +97,7 @@ enum Command {
     Install(install::InstallArgs),
     Lease(lease::LeaseArgs),
     Drill(drill::DrillArgs),
+    Evidence(evidence::EvidenceArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
@@ -192,6 +194,7 @@ impl Command {
             Command::Install(args) => install::run(args, out),
             Command::Lease(args) => lease::run(args, out, cancel),
             Command::Drill(args) => drill::run(args, out, cancel),
+            Command::Evidence(args) => evidence::run(args, out),
             Command::Inventory(args) => inventory::run(args, out),
             Command::Topology(args) => topology::run(args, out),
             Command::Probe(args) => probe::run(args, out),
