@@ -16,6 +16,7 @@ pub mod disk;
 pub mod engine;
 pub mod every_kind;
 pub mod fleet;
+pub mod evidence;
 pub mod fuzz;
 pub mod gate;
 pub mod group;
