@@ -1,17 +1,21 @@
 //! Another time for one command: a library that is loaded before libc and moves the real-time clock.
 //!
 //! Prebuilt stores are judged at the time they were made for, whatever the day on which the tests run. The clock goes
-//! on from there; the monotonic clock is left alone. Needs `cc`.
+//! on from there; the monotonic clock is left alone. A [`Stepped`] clock can be moved while the command runs. Needs `cc`.
 
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::Machine;
 
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -19,8 +23,14 @@ const SOURCE: &str = r#"
 #include <unistd.h>
 
 static long shift(void) {
-    static long seconds, known;
+    static long seconds, known, file = -1;
+    if (file >= 0) {
+        char text[32] = {0};
+        return pread(file, text, sizeof text - 1, 0) > 0 ? atol(text) : 0;
+    }
     if (!known) {
+        const char *stepped = getenv("SNAPKIT_TEST_CLOCK_STEPS");
+        if (stepped && (file = open(stepped, O_RDONLY | O_CLOEXEC)) >= 0) return shift();
         struct timespec now;
         const char *wanted = getenv("SNAPKIT_TEST_CLOCK");
         syscall(SYS_clock_gettime, CLOCK_REALTIME, &now);
@@ -56,6 +66,28 @@ time_t time(time_t *out) {
 /// Lets `command` begin at this time.
 pub fn set(command: &mut Command, now: Timestamp) {
     command.env("LD_PRELOAD", library()).env("SNAPKIT_TEST_CLOCK", now.as_second().to_string());
+}
+
+/// A clock that everything on a machine sees, and that can be stepped while it runs.
+#[derive(Debug)]
+pub struct Stepped {
+    file: NamedTempFile,
+}
+
+impl Stepped {
+    /// The clock of a machine, for everything that is started there from now on; it is right at first.
+    pub fn of(machine: &mut Machine) -> Self {
+        let clock = Self { file: NamedTempFile::new().unwrap() };
+        machine.set("LD_PRELOAD", library().to_str().unwrap());
+        machine.set("SNAPKIT_TEST_CLOCK_STEPS", clock.file.path().to_str().unwrap());
+        clock
+    }
+
+    /// Sets it so many seconds beside the true time.
+    pub fn step(&self, seconds: i64) {
+        // In one write over the old value: whoever reads meanwhile reads that or the new one.
+        self.file.as_file().write_all_at(format!("{seconds:+020}").as_bytes(), 0).unwrap();
+    }
 }
 
 fn library() -> &'static PathBuf {

@@ -26,6 +26,7 @@ pub mod kill;
 pub mod machine;
 pub mod numbers;
 pub mod python;
+pub mod scene;
 
 pub use every_kind::EveryKind;
 pub use issuer::Issuer;

@@ -52,6 +52,11 @@ impl Machine {
         Self { variables, ..Self::new() }
     }
 
+    /// Sets a variable for everything that is run there from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// A path in the working directory, where relative arguments of runs lead.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join("work").join(name)

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::http::Asker;
-use super::series::{Sample, Series, Subject, now_ns, ns};
+use super::series::{Series, Subject, now_ns, ns};
 use crate::clock::BootTime;
+use crate::evidence::series::{Line, Sample};
 
 /// Where in an answer it stands who answers.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ pub fn run(path: &Path, subject: Subject, fields: &Fields, ended: &dyn Fn() -> O
         }
         let sample = ask(&asker, &url, fields, i);
         i += 1;
-        if !series.add(&sample)? {
+        if !series.add(&Line::Sample(sample))? {
             break "the series is full".to_owned();
         }
         // What an answer took longer than the interval is not caught up with.

@@ -12,8 +12,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Asker, Told};
-use super::series::{Series, Subject, Written, now_ns, ns};
+use super::series::{Series, Subject, now_ns, ns};
 use crate::clock::BootTime;
+use crate::evidence::series::{Acknowledged, Line, Recovered, Refused};
 
 /// Writes until `ended` says why not to go on; how many lines the series has.
 ///
@@ -59,14 +60,14 @@ struct Sentinel {
 
 impl Sentinel {
     /// One act: a question after a failure, else a write.
-    fn step(&mut self, subject: &Subject, i: u64) -> Written {
+    fn step(&mut self, subject: &Subject, i: u64) -> Line {
         if self.unsure && self.term.is_some() {
             return self.look();
         }
         self.write(subject, i)
     }
 
-    fn write(&mut self, subject: &Subject, i: u64) -> Written {
+    fn write(&mut self, subject: &Subject, i: u64) -> Line {
         let (sent_ns, wall) = (ns(BootTime::now()), Timestamp::now());
         let body = json!({ "drill": subject.drill, "challenge": subject.challenge, "i": i });
         let told = self.asker.ask(Method::POST, &self.url, Some(&body));
@@ -78,19 +79,19 @@ impl Sentinel {
                 if self.term.is_some_and(|before| before != term) {
                     self.term = Some(term);
                     let recovered = n.saturating_sub(1);
-                    return Written::Recovered { recovered, sent_ns, done_ns, wall, node, instance, term };
+                    return Line::Recovered(Recovered { recovered, sent_ns, done_ns, wall, node, instance, term });
                 }
                 self.term = Some(term);
-                Written::Acknowledged { n, sent_ns, done_ns, wall, node, instance, term }
+                Line::Acknowledged(Acknowledged { n, sent_ns, done_ns, wall, node, instance, term })
             }
             Err(error) => {
                 self.unsure = true;
-                Written::Refused { error, sent_ns, done_ns, wall }
+                Line::Refused(Refused { error, sent_ns, done_ns, wall })
             }
         }
     }
 
-    fn look(&mut self) -> Written {
+    fn look(&mut self) -> Line {
         let (sent_ns, wall) = (ns(BootTime::now()), Timestamp::now());
         let told = self.asker.ask(Method::GET, &self.read, None);
         let done_ns = now_ns();
@@ -98,9 +99,9 @@ impl Sentinel {
             Ok((recovered, node, instance, term)) => {
                 self.unsure = false;
                 self.term = Some(term);
-                Written::Recovered { recovered, sent_ns, done_ns, wall, node, instance, term }
+                Line::Recovered(Recovered { recovered, sent_ns, done_ns, wall, node, instance, term })
             }
-            Err(error) => Written::Refused { error, sent_ns, done_ns, wall },
+            Err(error) => Line::Refused(Refused { error, sent_ns, done_ns, wall }),
         }
     }
 }

@@ -12,158 +12,14 @@ use jiff::Timestamp;
 use manifests::digest::Digest;
 use manifests::envelope;
 use manifests::keys::{SecretKey, Signer};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::clock::BootTime;
+use crate::evidence::series::{Head, Line, PAYLOAD_TYPE, SCHEMA, SIGNED_SCHEMA, Signed, Tail};
+pub use crate::evidence::timeline::boot_id;
 
-/// The form of a series.
-pub const SCHEMA: &str = "bootstrap.series/1";
-/// The payload type of its signature.
-pub const SIGNED_TYPE: &str = "application/vnd.snapkit.series+json";
-/// The form of what is signed.
-pub const SIGNED_SCHEMA: &str = "bootstrap.series-end/1";
 /// A series with so many lines ends by itself: 28 hours of ten questions in a second.
 const LINES_CAP: u64 = 1_000_000;
-
-/// The first line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// [`SCHEMA`].
-    pub schema: String,
-    /// `prober` or `sentinel`.
-    pub kind: String,
-    /// The name of who measures.
-    pub prober: String,
-    /// What is asked, by the name that people use.
-    pub target: String,
-    /// The address that is asked.
-    pub url: String,
-    /// `ingress`, or the name of a node.
-    pub of: String,
-    /// Time between two questions.
-    pub interval_ms: u64,
-    /// How long an answer is waited for.
-    pub timeout_ms: u64,
-    /// The boot in which the times of the series count.
-    pub boot_id: String,
-    /// The public key of who measures, in hex.
-    pub key: String,
-    /// The drill.
-    pub drill: String,
-    /// What the drill was asked to answer.
-    pub challenge: String,
-    /// When it began, by the wall clock.
-    pub started: Timestamp,
-}
-
-/// One question of a prober.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Its number, from 0.
-    pub i: u64,
-    /// When it was sent, in nanoseconds since boot.
-    pub sent_ns: u64,
-    /// When it was answered or given up.
-    pub done_ns: u64,
-    /// When it was sent, by the wall clock.
-    pub wall: Timestamp,
-    /// Whether a node answered that it serves.
-    pub ok: bool,
-    /// The status.
-    pub status: Option<u16>,
-    /// The node that answered, as it says itself.
-    pub node: Option<String>,
-    /// Its run.
-    pub instance: Option<String>,
-    /// Its term.
-    pub term: Option<u64>,
-    /// The counter of the application.
-    pub n: Option<u64>,
-    /// Why it is no answer.
-    pub error: Option<String>,
-}
-
-/// One line of a sentinel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Written {
-    /// The application acknowledged a write: its number is `n`.
-    Acknowledged {
-        /// The number that the application gave it.
-        n: u64,
-        /// When it was sent, in nanoseconds since boot.
-        sent_ns: u64,
-        /// When it was acknowledged.
-        done_ns: u64,
-        /// When it was sent, by the wall clock.
-        wall: Timestamp,
-        /// The node that acknowledged it.
-        node: String,
-        /// Its run.
-        instance: Option<String>,
-        /// Its term.
-        term: u64,
-    },
-    /// After a change of the term: the last number that the application still knows.
-    Recovered {
-        /// That number.
-        recovered: u64,
-        /// When it was asked for, in nanoseconds since boot.
-        sent_ns: u64,
-        /// When it was answered.
-        done_ns: u64,
-        /// When it was asked for, by the wall clock.
-        wall: Timestamp,
-        /// The node that answered.
-        node: String,
-        /// Its run.
-        instance: Option<String>,
-        /// Its term.
-        term: u64,
-    },
-    /// It was not acknowledged; whether it was done is not known.
-    Refused {
-        /// Why.
-        error: String,
-        /// When it was sent, in nanoseconds since boot.
-        sent_ns: u64,
-        /// When it was given up.
-        done_ns: u64,
-        /// When it was sent, by the wall clock.
-        wall: Timestamp,
-    },
-}
-
-/// The last line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tail {
-    /// Always true.
-    pub end: bool,
-    /// Lines between the first and this one.
-    pub count: u64,
-    /// When it ended, in nanoseconds since boot.
-    pub done_ns: u64,
-    /// Why.
-    pub why: String,
-}
-
-/// What is signed when a series has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signed {
-    /// [`SIGNED_SCHEMA`].
-    pub schema: String,
-    /// The name of the file.
-    pub file: String,
-    /// The digest of all its bytes.
-    pub sha256: Digest,
-    /// Lines between the first and the last.
-    pub count: u64,
-    /// The drill.
-    pub drill: String,
-    /// What the drill was asked to answer.
-    pub challenge: String,
-}
 
 /// What identifies a series, before it has begun.
 #[derive(Debug, Clone)]
@@ -231,7 +87,7 @@ impl Series {
     ///
     /// # Errors
     /// When it cannot be written: then nothing can be measured any more.
-    pub fn add(&mut self, line: &impl Serialize) -> io::Result<bool> {
+    pub fn add(&mut self, line: &Line) -> io::Result<bool> {
         self.write(line)?;
         self.count += 1;
         Ok(self.count < LINES_CAP)
@@ -260,7 +116,7 @@ impl Series {
             challenge: self.subject.challenge.clone(),
         };
         let payload = serde_json::to_vec(&signed)?;
-        let envelope = envelope::sign(SIGNED_TYPE, &payload, &[&self.key]).map_err(io::Error::other)?;
+        let envelope = envelope::sign(PAYLOAD_TYPE, &payload, &[&self.key]).map_err(io::Error::other)?;
         let beside = signature_of(&self.path);
         let temporary = beside.with_extension("new");
         let mut file = File::create(&temporary)?;
@@ -293,27 +149,17 @@ pub fn ns(moment: BootTime) -> u64 {
     u64::try_from(moment.since_boot().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// By which one boot of a machine is told from another.
-///
-/// # Errors
-/// When `/proc` cannot be read.
-pub fn boot_id() -> io::Result<String> {
-    crate::driver::procfs::boot_id()
-}
-
 #[cfg(test)]
 mod tests {
-    use manifests::envelope::Signers;
-    use manifests::keys::PublicKey;
-
     use super::*;
+    use crate::evidence::series::{Recovered, Series as Read};
 
     fn subject() -> Subject {
         Subject {
-            kind: "prober",
-            prober: "p".into(),
-            target: "ingress".into(),
-            url: "http://127.0.0.1:1/who".into(),
+            kind: "sentinel",
+            prober: "sentinel".into(),
+            target: "write".into(),
+            url: "http://127.0.0.1:1/add".into(),
             of: "ingress".into(),
             interval_ms: 100,
             timeout_ms: 1000,
@@ -322,53 +168,34 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_series_that_ended_is_signed_by_the_key_in_its_first_line() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ingress.jsonl");
-        let mut series = Series::begin(&path, subject()).unwrap();
-        assert!(series.add(&serde_json::json!({ "i": 0 })).unwrap());
-        assert_eq!(series.end("asked to").unwrap(), 1);
-        let bytes = fs::read(&path).unwrap();
-        let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-        let head: Head = serde_json::from_slice(lines[0]).unwrap();
-        let tail: Tail = serde_json::from_slice(lines[2]).unwrap();
-        assert_eq!((tail.count, tail.why.as_str(), lines.len()), (1, "asked to", 3));
-        let key = PublicKey::from_hex(&head.key).unwrap();
-        let signers = Signers { name: "prober".into(), known: vec![key.clone()], allowed: vec![key], threshold: 1 };
-        let envelope = fs::read(signature_of(&path)).unwrap();
-        let verified = envelope::verify(&envelope, 1 << 16, &[SIGNED_TYPE], &signers, "series").unwrap();
-        let signed: Signed = serde_json::from_slice(verified.payload()).unwrap();
-        assert_eq!(signed.sha256, Digest::sha256(&bytes));
-        assert_eq!((signed.file.as_str(), signed.count), ("ingress.jsonl", 1));
+    fn line() -> Line {
+        let (node, wall) = ("b".to_owned(), Timestamp::now());
+        Line::Recovered(Recovered { recovered: 7, sent_ns: 1, done_ns: 2, wall, node, instance: None, term: 2 })
     }
 
     #[test]
-    fn a_series_is_never_written_over() {
+    fn a_series_that_ended_is_read_back_with_its_signature() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ingress.jsonl");
+        let path = directory.path().join("sentinel.jsonl");
+        let mut series = Series::begin(&path, subject()).unwrap();
+        assert!(series.add(&line()).unwrap());
+        assert_eq!(series.end("asked").unwrap(), 1);
+        let (bytes, signature) = (fs::read(&path).unwrap(), fs::read(signature_of(&path)).unwrap());
+        let read = Read::read(&bytes, &signature, "sentinel.jsonl").unwrap();
+        assert_eq!((read.lines, read.end.why.as_str()), (vec![line()], "asked"));
+        let mut edited = bytes.clone();
+        let at = edited.windows(13).position(|window| window == b"\"recovered\":7").unwrap();
+        edited[at + 12] = b'8';
+        assert!(Read::read(&edited, &signature, "sentinel.jsonl").is_err());
+    }
+
+    #[test]
+    fn a_series_is_never_written_over_and_one_that_dies_is_not_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sentinel.jsonl");
         let first = Series::begin(&path, subject()).unwrap();
         assert!(Series::begin(&path, subject()).is_err());
         drop(first);
-        assert!(!signature_of(&path).exists(), "a measurer that dies signs nothing");
-    }
-
-    #[test]
-    fn lines_of_a_sentinel_are_told_apart_by_their_fields() {
-        let wall = Timestamp::now();
-        let refused = Written::Refused { error: "no".into(), sent_ns: 1, done_ns: 2, wall };
-        let recovered = Written::Recovered {
-            recovered: 7,
-            sent_ns: 1,
-            done_ns: 2,
-            wall,
-            node: "b".into(),
-            instance: None,
-            term: 2,
-        };
-        for line in [refused, recovered] {
-            let text = serde_json::to_string(&line).unwrap();
-            assert_eq!(serde_json::from_str::<Written>(&text).unwrap(), line, "{text}");
-        }
+        assert!(!signature_of(&path).exists());
     }
 }

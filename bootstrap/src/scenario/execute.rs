@@ -5,115 +5,58 @@
 //! again with [`Attempt::Again`]. After the first failure nothing more is changed; what is left is `not_run`, and only the
 //! plan's `always` steps are still done. Layer: acts through [`Actor`], writes through [`Journal`].
 
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::grammar::Unless;
-use super::plan::{Plan, RunMode, Step};
+use super::plan::{Plan, Step};
+use crate::evidence::event::{Actor as By, CheckResult, CheckStatus, Failure, Mode, StepStatus, What};
+use crate::evidence::timeline::{Event, Timeline};
 
-/// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It did what it says.
-    Ok,
-    /// It did not.
-    Failed,
-    /// It was left out, for a reason.
-    Skipped,
-    /// It was not begun, because an earlier one failed.
-    NotRun,
-    /// A person decided that it is not needed.
-    Waived,
-}
-
-/// Why a step failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepError {
-    /// A stable word: `timeout`, `refused`, `unreachable`, `not-so`, ….
-    pub code: String,
-    /// What was expected and found.
-    pub text: String,
-}
-
-/// What an actor saw that decides a check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Checked {
-    /// The check.
-    pub id: String,
-    /// `passed`, `failed` or `skipped`.
-    pub status: CheckStatus,
-    /// How strong that is.
-    pub claim: Claim,
-    /// What was seen.
-    pub observed: Value,
-    /// What was to be seen.
-    pub expected: Value,
-    /// Where it was seen: a file of the run with a pointer, a URL, a command.
-    pub source: String,
-}
-
-/// Whether a check holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckStatus {
-    /// It holds.
-    Passed,
-    /// It does not.
-    Failed,
-    /// It was not looked at.
-    Skipped,
-}
-
-/// How strong a claim is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Claim {
-    /// It follows from what was measured.
-    Proven,
-    /// Somebody says so.
-    Asserted,
-    /// Nothing shows it.
-    Unproven,
-}
+/// The longest note in characters.
+const NOTE_CAP: usize = 4000;
 
 /// What became of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// How it ended.
-    pub status: Status,
+    pub status: StepStatus,
     /// Why it failed or was left out.
-    pub error: Option<StepError>,
+    pub error: Option<Failure>,
     /// Files of the run directory that it wrote.
     pub evidence: Vec<String>,
     /// The checks that it decided.
-    pub checks: Vec<Checked>,
-    /// What was seen, for the timeline.
-    pub observed: Value,
+    pub checks: Vec<CheckResult>,
+    /// What was seen or done, for people; empty where the step says it all.
+    pub note: String,
 }
 
 impl Outcome {
-    /// It did what it says.
-    pub fn ok(observed: Value) -> Self {
-        Self { status: Status::Ok, error: None, evidence: Vec::new(), checks: Vec::new(), observed }
+    fn of(status: StepStatus, error: Option<Failure>, note: String) -> Self {
+        Self { status, error, evidence: Vec::new(), checks: Vec::new(), note }
     }
 
-    /// It did not.
-    pub fn failed(code: &str, text: impl Into<String>, observed: Value) -> Self {
-        let error = Some(StepError { code: code.to_owned(), text: text.into() });
-        Self { status: Status::Failed, error, ..Self::ok(observed) }
+    /// It did what it says; `note` is what was seen or done.
+    pub fn ok(note: impl Into<String>) -> Self {
+        Self::of(StepStatus::Ok, None, note.into())
     }
 
-    /// It has nothing to do.
+    /// It did not. `code` is a stable word: `timeout`, `refused`, `unreachable`, `not-so`, ….
+    pub fn failed(code: &str, text: impl Into<String>) -> Self {
+        Self::of(StepStatus::Failed, Some(Failure { code: code.to_owned(), text: text.into() }), String::new())
+    }
+
+    /// It has nothing to do, or was left out.
     pub fn skipped(text: impl Into<String>) -> Self {
-        let error = Some(StepError { code: "skipped".to_owned(), text: text.into() });
-        Self { status: Status::Skipped, error, ..Self::ok(Value::Null) }
+        Self::of(StepStatus::Skipped, Some(Failure { code: "skipped".to_owned(), text: text.into() }), String::new())
     }
 
     /// The same, with one check more.
-    pub fn with(mut self, check: Checked) -> Self {
+    pub fn with(mut self, check: CheckResult) -> Self {
         self.checks.push(check);
         self
     }
@@ -122,6 +65,11 @@ impl Outcome {
     pub fn evidence(mut self, path: impl Into<String>) -> Self {
         self.evidence.push(path.into());
         self
+    }
+
+    /// Whether what follows may be done.
+    pub fn is_good(&self) -> bool {
+        matches!(self.status, StepStatus::Ok | StepStatus::Skipped | StepStatus::Waived)
     }
 }
 
@@ -134,18 +82,31 @@ pub enum Attempt {
     Again,
 }
 
+/// One step's turn.
+pub struct Turn<'t> {
+    /// The plan.
+    pub plan: &'t Plan,
+    /// The step.
+    pub step: &'t Step,
+    /// Whether it may have been acted before.
+    pub attempt: Attempt,
+    /// Its limit.
+    pub within: Duration,
+    /// Where an actor writes what must be durable before it goes on: faults, probers, debts.
+    pub journal: &'t mut dyn Journal,
+}
+
 /// Does steps.
 ///
 /// An act is not begun before its begin is durable, and may be called again for the same step after a crash, so what it
 /// changes it must change once: it looks first. It keeps to the step's limit, and never panics on what a node answers.
 pub trait Actor {
-    /// Does a step. `within` is what is left of its limit.
-    fn act(&mut self, plan: &Plan, step: &Step, attempt: Attempt, within: Duration) -> Outcome;
+    /// Does a step.
+    fn act(&mut self, turn: &mut Turn<'_>) -> Outcome;
 
-    /// Goes through a step without changing anything: the same looks, and what would be done as `observed`.
-    ///
-    /// Called for steps with [`super::Effect::Read`] and others alike while a plan is simulated.
-    fn rehearse(&mut self, plan: &Plan, step: &Step, within: Duration) -> Outcome;
+    /// Goes through a step of a simulated plan without changing anything: what only looks looks, the rest says what it would
+    /// do.
+    fn rehearse(&mut self, turn: &mut Turn<'_>) -> Outcome;
 
     /// Whether a step has nothing to do. What cannot be found out is not so.
     fn is_so(&mut self, plan: &Plan, unless: &Unless) -> bool;
@@ -157,13 +118,48 @@ pub trait Journal {
     ///
     /// # Errors
     /// When it cannot be made durable; nothing may be acted then.
-    fn add(&mut self, step: Option<&str>, kind: &str, data: Value) -> std::io::Result<()>;
+    fn add(&mut self, by: By, step: Option<&str>, what: What) -> io::Result<()>;
 
-    /// The events so far, as `(step, kind, data)`, the oldest first.
+    /// The events so far with their steps, the oldest first.
+    fn past(&self) -> Vec<(Option<&str>, &What)>;
+}
+
+/// A timeline with what stood in it when it was opened.
+#[derive(Debug)]
+pub struct Kept {
+    timeline: Timeline,
+    events: Vec<Event>,
+}
+
+impl Kept {
+    /// Begins the timeline of the run in `directory`; `node` names this machine.
     ///
     /// # Errors
-    /// When they cannot be read.
-    fn events(&self) -> std::io::Result<Vec<(Option<String>, String, Value)>>;
+    /// When it cannot be made.
+    pub fn create(directory: &Path, node: &str) -> io::Result<Self> {
+        Ok(Self { timeline: Timeline::create(directory, node)?, events: Vec::new() })
+    }
+
+    /// Goes on with it.
+    ///
+    /// # Errors
+    /// When there is none, or it was edited.
+    pub fn resume(directory: &Path, node: &str) -> io::Result<Self> {
+        let (events, timeline) = Timeline::resume(directory, node)?;
+        Ok(Self { timeline, events })
+    }
+}
+
+impl Journal for Kept {
+    fn add(&mut self, by: By, step: Option<&str>, what: What) -> io::Result<()> {
+        let event = self.timeline.add(by, step, what)?;
+        self.events.push(event);
+        Ok(())
+    }
+
+    fn past(&self) -> Vec<(Option<&str>, &What)> {
+        self.events.iter().map(|event| (event.step.as_deref(), &event.what)).collect()
+    }
 }
 
 /// How a run ended.
@@ -196,10 +192,10 @@ pub struct Finished {
 pub enum ExecuteError {
     /// The journal cannot be kept; nothing may be acted then.
     #[error("the timeline cannot be kept")]
-    Journal(#[from] std::io::Error),
+    Journal(#[from] io::Error),
     /// It has an end.
-    #[error("this run has ended already: {0}")]
-    Ended(String),
+    #[error("this run has ended already, and it {0}")]
+    Ended(&'static str),
     /// It is being taken back.
     #[error("this run is being taken back, and cannot be gone on with")]
     Aborting,
@@ -225,7 +221,6 @@ pub fn run(
         return Err(ExecuteError::Aborting);
     }
     let mut run = Run { plan, journal, actor, stopped, past, finished: Finished::new() };
-    run.enter()?;
     let forward = run.go(&plan.steps)?;
     run.conclude(forward, Verdict::Passed, Verdict::Failed)
 }
@@ -243,12 +238,9 @@ pub fn abort(
     stopped: &dyn Fn() -> bool,
 ) -> Result<Finished, ExecuteError> {
     let past = Past::of(plan, journal)?;
-    let aborting = past.aborting;
     let mut run = Run { plan, journal, actor, stopped, past, finished: Finished::new() };
-    if aborting {
-        run.enter()?;
-    } else {
-        run.journal.add(None, "abort", json!({ "reason": reason }))?;
+    if !run.past.aborting {
+        run.journal.add(By::Tool, None, What::Abort { reason: reason.to_owned() })?;
     }
     run.leave_off(&plan.steps, reason)?;
     let back = run.go(&plan.rollback)?;
@@ -271,6 +263,7 @@ impl Finished {
 struct Past {
     begun: Vec<String>,
     ended: Vec<(String, Outcome)>,
+    checks: BTreeMap<String, Vec<CheckResult>>,
     aborting: bool,
 }
 
@@ -280,39 +273,32 @@ impl Past {
             return Err(ExecuteError::Edited);
         }
         let mut past = Self::default();
-        for (step, kind, data) in journal.events()? {
-            match (kind.as_str(), step) {
-                ("step-begin", Some(step)) => past.begun.push(step),
-                ("step-end", Some(step)) => past.ended.push((step, read_back(&data))),
-                ("abort", _) => past.aborting = true,
-                ("end", _) => {
-                    let verdict = data.get("verdict").and_then(Value::as_str).unwrap_or("without a verdict");
-                    return Err(ExecuteError::Ended(verdict.to_owned()));
+        for (step, what) in journal.past() {
+            match (what, step) {
+                (What::StepBegin { .. }, Some(step)) => past.begun.push(step.to_owned()),
+                (What::StepEnd { status, error, evidence }, Some(step)) => {
+                    let outcome = Outcome::of(*status, error.clone(), String::new());
+                    let checks = past.checks.remove(step).unwrap_or_default();
+                    let outcome = Outcome { evidence: evidence.clone(), checks, ..outcome };
+                    past.ended.push((step.to_owned(), outcome));
                 }
+                (What::Check(check), Some(step)) => {
+                    // A step that is acted again decides its checks again.
+                    let checks = past.checks.entry(step.to_owned()).or_default();
+                    checks.retain(|before| before.id != check.id);
+                    checks.push(check.clone());
+                }
+                (What::Abort { .. }, _) => past.aborting = true,
+                (What::End { passed: true }, _) => return Err(ExecuteError::Ended("passed")),
+                (What::End { passed: false }, _) => return Err(ExecuteError::Ended("did not pass")),
                 _ => {}
             }
         }
         Ok(past)
     }
 
-    fn is_new(&self) -> bool {
-        self.begun.is_empty() && self.ended.is_empty() && !self.aborting
-    }
-
     fn outcome(&self, step: &str) -> Option<&Outcome> {
         self.ended.iter().find(|(id, _)| id == step).map(|(_, outcome)| outcome)
-    }
-}
-
-/// A step's end as it was written. Its checks stand in events of their own.
-fn read_back(data: &Value) -> Outcome {
-    let field = |name: &str| data.get(name).cloned().unwrap_or(Value::Null);
-    Outcome {
-        status: serde_json::from_value(field("status")).unwrap_or(Status::Failed),
-        error: serde_json::from_value(field("error")).unwrap_or_default(),
-        evidence: serde_json::from_value(field("evidence")).unwrap_or_default(),
-        checks: serde_json::from_value(field("checks")).unwrap_or_default(),
-        observed: field("observed"),
     }
 }
 
@@ -334,13 +320,6 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    fn enter(&mut self) -> Result<(), ExecuteError> {
-        if !self.past.is_new() {
-            self.journal.add(None, "resume", json!({ "steps_ended": self.past.ended.len() }))?;
-        }
-        Ok(())
-    }
-
     /// Does steps in order up to the first that fails.
     fn go(&mut self, steps: &[Step]) -> Result<Gone, ExecuteError> {
         let mut gone = Gone::Well;
@@ -352,7 +331,7 @@ impl Run<'_> {
                 None if (self.stopped)() => return Ok(Gone::Interrupted),
                 None => self.take(step)?,
             };
-            if !is_good(&outcome) && gone == Gone::Well {
+            if !outcome.is_good() && gone == Gone::Well {
                 gone = Gone::Badly;
                 self.finished.failed_step.get_or_insert_with(|| step.id.clone());
             }
@@ -364,20 +343,23 @@ impl Run<'_> {
     /// Does one step: its begin, the act, its checks, its end.
     fn take(&mut self, step: &Step) -> Result<Outcome, ExecuteError> {
         let attempt = if self.past.begun.contains(&step.id) { Attempt::Again } else { Attempt::First };
-        let begin = json!({ "phase": step.phase, "effect": step.effect, "on": step.on, "kind": step.action.kind,
-            "again": attempt == Attempt::Again });
-        self.journal.add(Some(&step.id), "step-begin", begin)?;
+        let timebox_ms = Some(step.timeout_seconds.saturating_mul(1000));
+        let (phase, title) = (step.phase.clone(), step.title.clone());
+        self.journal.add(By::Tool, Some(&step.id), What::StepBegin { phase, title, timebox_ms })?;
         let within = Duration::from_secs(step.timeout_seconds);
-        let outcome = match &step.unless {
-            Some(unless) if self.actor.is_so(self.plan, unless) => {
-                Outcome::skipped(format!("nothing to do: {} {} already", unless.on, unless.is))
-            }
-            _ if self.plan.mode == RunMode::Simulated => self.actor.rehearse(self.plan, step, within),
-            _ => self.actor.act(self.plan, step, attempt, within),
+        let idle = step.unless.as_ref().filter(|unless| self.actor.is_so(self.plan, unless));
+        let mut turn = Turn { plan: self.plan, step, attempt, within, journal: &mut *self.journal };
+        let outcome = match idle {
+            Some(unless) => Outcome::skipped(format!("nothing to do: {} {} already", unless.on, unless.is)),
+            None if self.plan.mode == Mode::Simulated => self.actor.rehearse(&mut turn),
+            None => self.actor.act(&mut turn),
         };
         for check in &outcome.checks {
-            let data = serde_json::to_value(check).map_err(std::io::Error::other)?;
-            self.journal.add(Some(&step.id), "check", data)?;
+            self.journal.add(By::Tool, Some(&step.id), What::Check(check.clone()))?;
+        }
+        if !outcome.note.is_empty() {
+            let text = outcome.note.chars().take(NOTE_CAP).collect();
+            self.journal.add(By::Tool, Some(&step.id), What::Note { text })?;
         }
         self.end(step, &outcome)?;
         Ok(outcome)
@@ -385,8 +367,8 @@ impl Run<'_> {
 
     /// Notes that a step was not done.
     fn leave(&mut self, step: &Step, why: &str) -> Result<Outcome, ExecuteError> {
-        let error = Some(StepError { code: "not-run".to_owned(), text: why.to_owned() });
-        let outcome = Outcome { status: Status::NotRun, error, ..Outcome::ok(Value::Null) };
+        let error = Failure { code: "not-run".to_owned(), text: why.to_owned() };
+        let outcome = Outcome::of(StepStatus::NotRun, Some(error), String::new());
         self.end(step, &outcome)?;
         Ok(outcome)
     }
@@ -397,13 +379,13 @@ impl Run<'_> {
             let outcome = match self.past.outcome(&step.id).cloned() {
                 Some(outcome) => outcome,
                 None if self.past.begun.contains(&step.id) => {
-                    let outcome = Outcome::failed("interrupted", format!("taken back: {reason}"), Value::Null);
+                    let outcome = Outcome::failed("interrupted", format!("taken back: {reason}"));
                     self.end(step, &outcome)?;
                     outcome
                 }
                 None => self.leave(step, &format!("taken back: {reason}"))?,
             };
-            if outcome.status == Status::Failed {
+            if outcome.status == StepStatus::Failed {
                 self.finished.failed_step.get_or_insert_with(|| step.id.clone());
             }
             self.finished.steps.push((step.id.clone(), outcome));
@@ -412,8 +394,8 @@ impl Run<'_> {
     }
 
     fn end(&mut self, step: &Step, outcome: &Outcome) -> Result<(), ExecuteError> {
-        let data = serde_json::to_value(outcome).map_err(std::io::Error::other)?;
-        Ok(self.journal.add(Some(&step.id), "step-end", data)?)
+        let (status, error, evidence) = (outcome.status, outcome.error.clone(), outcome.evidence.clone());
+        Ok(self.journal.add(By::Tool, Some(&step.id), What::StepEnd { status, error, evidence })?)
     }
 
     /// Does what is done always, and ends the run.
@@ -436,15 +418,10 @@ impl Run<'_> {
         // A run that is taken back is judged by its way back alone.
         let failed_check = good == Verdict::Passed && self.finished.steps.iter().any(failed);
         let verdict = if all_well && !failed_check { good } else { bad };
-        let data = json!({ "verdict": verdict, "failed_step": self.finished.failed_step });
-        self.journal.add(None, "end", data)?;
+        self.journal.add(By::Tool, None, What::End { passed: verdict == Verdict::Passed })?;
         self.finished.verdict = Some(verdict);
         Ok(self.finished)
     }
-}
-
-fn is_good(outcome: &Outcome) -> bool {
-    matches!(outcome.status, Status::Ok | Status::Skipped | Status::Waived)
 }
 
 #[cfg(test)]

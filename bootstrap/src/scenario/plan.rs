@@ -8,26 +8,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use manifests::digest::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::grammar::{Action, Effect, Leadership, Unless};
+use crate::evidence::event::Mode;
+use crate::evidence::facts::plan_digest;
 
 /// The name of the form.
 pub const SCHEMA: &str = "bootstrap.plan/1";
-/// The fields that the digest does not cover.
-const OUTSIDE: &[&str] =
-    &["schema", "id", "mode", "challenge", "made", "expires", "plan_sha256", "operator", "approver", "reason"];
-
-/// Whether a plan is done or only gone through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunMode {
-    /// Nothing is changed; steps that would are only named.
-    Simulated,
-    /// It is done.
-    Execute,
-}
-
 /// What is to be done, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -36,21 +23,18 @@ pub struct Plan {
     /// This run.
     pub id: String,
     /// Simulated or executed.
-    pub mode: RunMode,
-    /// What whoever will verify supplied before the run; empty without one.
+    pub mode: Mode,
+    /// What whoever will verify supplied before the run.
     #[serde(default)]
-    pub challenge: String,
+    pub challenge: Option<String>,
     /// When it was made.
     pub made: Timestamp,
     /// Who runs it.
-    pub operator: String,
-    /// Who approved it; empty where nobody was asked.
-    #[serde(default)]
-    pub approver: String,
+    pub actor: String,
     /// Why.
     pub reason: String,
-    /// `failover`, `full` or `restore`.
-    pub run: String,
+    /// `failover` or `drill`.
+    pub kind: String,
     /// The scenario's name.
     pub scenario: String,
     /// What it does.
@@ -77,9 +61,9 @@ pub struct Plan {
     pub always: Vec<Step>,
     /// The checks that decide.
     pub checks: Vec<Required>,
-    /// Limits.
+    /// Limits by name: `max_failover_seconds`, `max_data_lag_events`, and `PHASE_seconds` for the timebox of a phase.
     #[serde(default)]
-    pub thresholds: Thresholds,
+    pub thresholds: BTreeMap<String, u64>,
     /// The services and units that may be stopped.
     pub scope_stop: Vec<String>,
     /// SHA-256 over everything else but who, when, and whether it is simulated.
@@ -113,21 +97,6 @@ pub struct Step {
     pub next: Option<String>,
 }
 
-/// The limits of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Thresholds {
-    /// The longest time without a good answer, from the last of the old leader to the first of the new one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_failover_seconds: Option<u64>,
-    /// The most acknowledged writes that may be lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_data_lag_events: Option<u64>,
-    /// The longest that each phase may take, by its name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub phase_seconds: BTreeMap<String, u64>,
-}
-
 /// A check of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Required {
@@ -140,18 +109,29 @@ pub struct Required {
 impl Plan {
     /// The digest over what the plan does.
     pub fn digest(&self) -> Digest {
-        let mut value = serde_json::to_value(self).expect("a plan is made of strings, numbers and lists");
-        if let Value::Object(fields) = &mut value {
-            fields.retain(|name, _| !OUTSIDE.contains(&name.as_str()));
-        }
-        // Keys are in order, because `serde_json` keeps objects so.
-        Digest::sha256(value.to_string().as_bytes())
+        plan_digest(&serde_json::to_value(self).expect("a plan is made of strings, numbers and lists"))
     }
 
     /// The plan with its digest.
     pub fn sealed(mut self) -> Self {
         self.plan_sha256 = self.digest().to_string();
         self
+    }
+
+    /// The way back of a run that has ended, as a plan of its own.
+    pub fn way_back(&self, id: String, now: Timestamp, actor: String, reason: String) -> Self {
+        Self {
+            id,
+            made: now,
+            actor,
+            reason,
+            title: format!("The way back of {}", self.id),
+            steps: self.rollback.clone(),
+            rollback: Vec::new(),
+            checks: Vec::new(),
+            ..self.clone()
+        }
+        .sealed()
     }
 
     /// Whether a run without this check is not passed.

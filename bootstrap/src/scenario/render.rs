@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::grammar::{Vocabulary, word};
 use super::plan::{Plan, Step};
-use super::quote;
 use super::site::{At, Line, REPLACE_ME, Site};
+use crate::fleet::quote;
 
 /// The name of the JSON form.
 pub const SCHEMA: &str = "bootstrap.runbook/1";
@@ -206,7 +206,7 @@ impl Typed {
             At::Node(node) => node.clone(),
             At::Ingress => "ingress".to_owned(),
         };
-        let typed = (!line.words.is_empty()).then(|| quote::line(&site.typed(line)));
+        let typed = (!line.words.is_empty()).then(|| quote::words(&site.typed(line)));
         Self { at, line: typed, remark: line.remark.clone() }
     }
 

@@ -3,13 +3,16 @@
 //! The same sight gives the same plan, so that a dry run and the execution that follows it have one digest unless something
 //! changed in between. Layer: pure.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use manifests::digest::Digest;
 
 use super::condition::{Condition, Measure};
 use super::grammar::{Leadership, OldLeader, Scenario, StepSpec, Target, When};
-use super::plan::{Plan, Required, RunMode, SCHEMA, Step, Thresholds};
+use super::plan::{Plan, Required, SCHEMA, Step};
 use super::site::REPLACE_ME;
+use crate::evidence::event::Mode;
 use crate::surfaces::state::State;
 
 /// What is known of a fleet.
@@ -24,7 +27,7 @@ pub struct Sight {
     /// The SHA-256 of the inventory.
     pub inventory: Digest,
     /// Limits.
-    pub thresholds: Thresholds,
+    pub thresholds: BTreeMap<String, u64>,
     /// What may be stopped.
     pub scope_stop: Vec<String>,
 }
@@ -48,15 +51,13 @@ pub struct Wish {
     /// This run.
     pub id: String,
     /// Simulated or executed.
-    pub mode: RunMode,
+    pub mode: Mode,
     /// What a verifier supplied.
-    pub challenge: String,
+    pub challenge: Option<String>,
     /// Now.
     pub now: Timestamp,
     /// Who asks.
-    pub operator: String,
-    /// Who approved.
-    pub approver: String,
+    pub actor: String,
     /// Why.
     pub reason: String,
     /// Whom the lead is taken from, if a person says so.
@@ -149,10 +150,9 @@ fn assemble(
         mode: wish.mode,
         challenge: wish.challenge.clone(),
         made: wish.now,
-        operator: wish.operator.clone(),
-        approver: wish.approver.clone(),
+        actor: wish.actor.clone(),
         reason: wish.reason.clone(),
-        run: "failover".to_owned(),
+        kind: "failover".to_owned(),
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
         scenario_sha256: Digest::sha256(text.as_bytes()).to_string(),

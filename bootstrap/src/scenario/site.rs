@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::fleet::quote;
+
 /// Stands for what a person must put in.
 pub const REPLACE_ME: &str = "REPLACE_ME";
 
@@ -104,10 +106,10 @@ pub struct Deployed {
 }
 
 impl Site {
-    /// `bootstrap COMMAND --fleet FILE`, where the orchestrator runs.
+    /// `bootstrap COMMAND --inventory FILE`, where the orchestrator runs.
     pub fn bootstrap(&self, words: &[&str]) -> Line {
         let fleet = self.fleet.as_deref().unwrap_or("fleet.toml");
-        let words = words.iter().copied().chain(["--fleet", fleet]);
+        let words = words.iter().copied().chain(["--inventory", fleet]);
         Line::here(["bootstrap"].into_iter().chain(words))
     }
 
@@ -128,7 +130,7 @@ impl Site {
     /// The words that are typed on this machine for a command somewhere.
     pub fn typed(&self, line: &Line) -> Vec<String> {
         let Some(prefix) = self.prefixes.get(&line.at) else { return line.words.clone() };
-        let behind = |word: &String| if prefix.quote { super::quote::word(word) } else { word.clone() };
+        let behind = |word: &String| if prefix.quote { quote::word(word) } else { word.clone() };
         prefix.words.iter().cloned().chain(line.words.iter().map(behind)).collect()
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod credential;
 mod dotenv;
+pub mod drill;
 mod load;
 mod read;
 pub mod schema;
@@ -22,6 +23,7 @@ use snapkit::trust::Bootstrap;
 use url::Url;
 
 pub use credential::{Credentials, Reference};
+pub use drill::Drills;
 pub use load::{InventoryError, Place, load};
 pub use read::{Problem, parse};
 
@@ -52,12 +54,18 @@ pub struct Inventory {
     pub thresholds: Thresholds,
     /// What a scenario may stop.
     pub scope: Scope,
+    /// Where services say how much work they have begun and not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// What clients reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
     /// What says who leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
+    /// How drills are done.
+    #[serde(skip_serializing_if = "Drills::is_default")]
+    pub drill: Drills,
     /// The nodes, in the order of the file.
     #[serde(rename = "node")]
     pub nodes: Vec<Node>,
@@ -123,6 +131,9 @@ pub struct Node {
     /// How its service is run: `process`, `systemd` or `compose`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// Further arguments for the command that brings it up, such as `--leave-paths`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bring_up: Vec<String>,
     /// What starts its agent; without it the node is brought up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Vec<String>>,
@@ -405,6 +416,15 @@ impl Default for Thresholds {
 pub struct Scope {
     /// Names of units; nothing by default.
     pub stop: Vec<String>,
+}
+
+/// Where a service says how much work it has begun and not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// A path of the service.
+    pub path: String,
+    /// A JSON pointer to the number.
+    pub pointer: String,
 }
 
 impl Inventory {

@@ -16,9 +16,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
+use super::drill::Check;
 use super::{
-    Also, Control, Credentials, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node, Preferred,
-    Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, schema,
+    Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node,
+    Preferred, Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, Work, schema,
 };
 
 /// One thing that is wrong with an inventory.
@@ -97,11 +98,18 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
         scope: Scope {
             stop: top.section("scope", "scope").and_then(|section| section.texts("stop")).unwrap_or_default(),
         },
+        work: top.section("work", "work").and_then(|section| work(&section)),
         ingress: top.section("ingress", "ingress").and_then(|section| ingress(&section, &names)),
         control: top.section("control", "control").and_then(|section| control(&section)),
+        drill: top.section("drill", "drill").map(|section| drills(&section, &names)).unwrap_or_default(),
         nodes: nodes.into_iter().collect::<Option<_>>()?,
     };
     Some(Inventory { name: name?, ..inventory })
+}
+
+fn work(section: &Section<'_>) -> Option<Work> {
+    let (path, pointer) = (section.path("path"), section.pointer("pointer"));
+    Some(Work { path: path?, pointer: pointer? })
 }
 
 fn thresholds(top: &Section<'_>) -> Thresholds {
@@ -247,6 +255,34 @@ fn control(section: &Section<'_>) -> Option<Control> {
     Some(Control { url: section.url("url")?, path, map: map.unwrap_or(default), holder_prefix })
 }
 
+fn drills(section: &Section<'_>, names: &[String]) -> Drills {
+    let default = Drills::default();
+    let blank = section.text("blank");
+    if let Some(unknown) = blank.as_ref().filter(|blank| !names.contains(blank)) {
+        section.problem_at("blank", format!("blank names no node of this file: {unknown:?}"));
+    }
+    let checks = section.sections("check", "drill.check");
+    let check = |section: &Section<'_>| {
+        if !section.has("argv") {
+            section.missing("argv");
+        }
+        let on = section.texts("on").unwrap_or_default();
+        Some(Check { name: section.name("name")?, argv: section.argv("argv")?, on })
+    };
+    Drills {
+        write: section.path("write").or(default.write),
+        read: section.path("read").or(default.read),
+        conflicts: section.path("conflicts").or(default.conflicts),
+        interval_ms: section.number("interval_ms", 10, 60_000).unwrap_or(default.interval_ms),
+        timeout_ms: section.number("timeout_ms", 10, 60_000).unwrap_or(default.timeout_ms),
+        soak_seconds: section.number("soak_seconds", 1, 3600).unwrap_or(default.soak_seconds),
+        dead_man_seconds: section.number("dead_man_seconds", 10, 86_400).unwrap_or(default.dead_man_seconds),
+        blank,
+        snapshot: section.argv("snapshot"),
+        checks: checks.iter().filter_map(check).collect(),
+    }
+}
+
 fn credentials(section: &Section<'_>, key: &'static str) -> Credentials {
     let form = if section.form.is_empty() { "credentials" } else { "node.credentials" };
     let Some(section) = section.section(key, form) else { return Credentials::default() };
@@ -280,6 +316,7 @@ fn node(section: &Section<'_>, networks: &Networks) -> Option<Node> {
         reach: section.reach(),
         quote: section.flag("quote"),
         driver: section.one_of("driver", &driver),
+        bring_up: section.texts("bring_up").unwrap_or_default(),
         start: section.argv("start"),
         stop: section.argv("stop"),
         credentials: credentials(section, "credentials"),

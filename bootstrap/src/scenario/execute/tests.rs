@@ -5,36 +5,49 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::*;
+use crate::evidence::event::Claim;
 use crate::scenario::grammar::{Action, Effect, Leadership};
-use crate::scenario::plan::{Required, SCHEMA, Thresholds};
+use crate::scenario::plan::{Required, SCHEMA};
 
 /// Keeps events in memory, and fails from the `n`th on: the orchestrator is killed there.
 #[derive(Debug, Default, Clone)]
 struct Memory {
-    events: Vec<(Option<String>, String, Value)>,
+    events: Vec<(Option<String>, What)>,
     killed_at: Option<usize>,
 }
 
 impl Journal for Memory {
-    fn add(&mut self, step: Option<&str>, kind: &str, data: Value) -> io::Result<()> {
+    fn add(&mut self, _: By, step: Option<&str>, what: What) -> io::Result<()> {
         if self.killed_at == Some(self.events.len()) {
             return Err(io::Error::other("killed"));
         }
-        self.events.push((step.map(str::to_owned), kind.to_owned(), data));
+        self.events.push((step.map(str::to_owned), what));
         Ok(())
     }
 
-    fn events(&self) -> io::Result<Vec<(Option<String>, String, Value)>> {
-        Ok(self.events.clone())
+    fn past(&self) -> Vec<(Option<&str>, &What)> {
+        self.events.iter().map(|(step, what)| (step.as_deref(), what)).collect()
     }
 }
 
 impl Memory {
-    fn ends(&self) -> Vec<(String, String)> {
-        let end = |(step, kind, data): &(Option<String>, String, Value)| {
-            (kind == "step-end").then(|| (step.clone().unwrap(), data["status"].as_str().unwrap().to_owned()))
+    fn ends(&self) -> Vec<(&str, &str)> {
+        let end = |(step, what): &'_ (Option<&'_ str>, &'_ What)| match what {
+            What::StepEnd { status, .. } => Some(status.word()),
+            _ => step.and(None),
         };
-        self.events.iter().filter_map(end).collect()
+        let mut ends = Vec::new();
+        for event in self.past() {
+            if let (Some(status), Some(step)) = (end(&event), event.0) {
+                ends.push((step, status));
+            }
+        }
+        ends
+    }
+
+    fn begun(&self) -> BTreeSet<&str> {
+        let begin = |(step, what): &(Option<String>, What)| matches!(what, What::StepBegin { .. }) && step.is_some();
+        self.events.iter().filter(|event| begin(event)).filter_map(|event| event.0.as_deref()).collect()
     }
 }
 
@@ -48,30 +61,30 @@ struct Scripted {
 }
 
 impl Actor for Scripted {
-    fn act(&mut self, _: &Plan, step: &Step, attempt: Attempt, _: Duration) -> Outcome {
-        self.acted.push((step.id.clone(), attempt));
+    fn act(&mut self, turn: &mut Turn<'_>) -> Outcome {
+        let step = turn.step;
+        self.acted.push((step.id.clone(), turn.attempt));
         if self.fails.contains(step.id.as_str()) {
-            return Outcome::failed("not-so", "it is not so", Value::Null);
+            return Outcome::failed("not-so", "it is not so");
         }
         let status = if self.fails_check { CheckStatus::Failed } else { CheckStatus::Passed };
-        let (observed, expected) = (Value::Null, Value::Null);
-        let check = |id: &String| Checked {
-            id: id.clone(),
-            status,
-            claim: Claim::Proven,
-            observed,
-            expected,
-            source: String::new(),
-        };
+        let (claim, text) = (Claim::Asserted, String::new());
         match &step.check {
-            Some(id) => Outcome::ok(Value::Null).with(check(id)),
-            None => Outcome::ok(Value::Null),
+            Some(id) => Outcome::ok("").with(CheckResult {
+                id: id.clone(),
+                status,
+                claim,
+                observed: text.clone(),
+                expected: text.clone(),
+                source: text,
+            }),
+            None => Outcome::ok(""),
         }
     }
 
-    fn rehearse(&mut self, _: &Plan, step: &Step, _: Duration) -> Outcome {
-        self.rehearsed.push(step.id.clone());
-        Outcome::ok(Value::Null)
+    fn rehearse(&mut self, turn: &mut Turn<'_>) -> Outcome {
+        self.rehearsed.push(turn.step.id.clone());
+        Outcome::ok("")
     }
 
     fn is_so(&mut self, _: &Plan, unless: &Unless) -> bool {
@@ -100,13 +113,12 @@ fn plan() -> Plan {
     Plan {
         schema: SCHEMA.into(),
         id: "run".into(),
-        mode: RunMode::Execute,
-        challenge: String::new(),
+        mode: Mode::Execute,
+        challenge: None,
         made: Timestamp::UNIX_EPOCH,
-        operator: "test".into(),
-        approver: String::new(),
+        actor: "test".into(),
         reason: "test".into(),
-        run: "failover".into(),
+        kind: "failover".into(),
         scenario: "test".into(),
         title: "a test".into(),
         scenario_sha256: String::new(),
@@ -120,7 +132,7 @@ fn plan() -> Plan {
         rollback: vec![step("back-one", "rollback"), step("back-two", "rollback")],
         always: vec![step("collect", "always"), step("teardown", "always")],
         checks: vec![Required { id: "baseline".into(), required: true }],
-        thresholds: Thresholds::default(),
+        thresholds: [].into(),
         scope_stop: Vec::new(),
         plan_sha256: String::new(),
     }
@@ -136,10 +148,16 @@ fn every_step_is_journalled_before_and_after() {
     let (mut journal, mut actor) = (Memory::default(), Scripted::default());
     let finished = go(&plan(), &mut journal, &mut actor).unwrap();
     assert_eq!(finished.verdict, Some(Verdict::Passed));
-    let kinds: Vec<&str> = journal.events.iter().map(|(_, kind, _)| kind.as_str()).collect();
-    let pair = ["step-begin", "step-end"];
-    assert_eq!(kinds[..3], ["step-begin", "check", "step-end"]);
-    assert_eq!(kinds[3..], [&pair[..], &pair, &pair, &pair, &["end"]].concat());
+    let kinds = journal.events.iter().map(|(_, what)| match what {
+        What::StepBegin { .. } => "begin",
+        What::StepEnd { .. } => "end",
+        What::Check(_) => "check",
+        What::End { passed: true } => "passed",
+        other => panic!("{other:?}"),
+    });
+    let pair = ["begin", "end"];
+    let expected = [&["begin", "check", "end"][..], &pair, &pair, &pair, &pair, &["passed"]].concat();
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -148,7 +166,7 @@ fn the_first_failing_step_leaves_the_rest_not_run_and_still_cleans_up() {
     let finished = go(&plan(), &mut journal, &mut actor).unwrap();
     assert_eq!((finished.verdict, finished.failed_step.as_deref()), (Some(Verdict::Failed), Some("two")));
     let expected = [("one", "ok"), ("two", "failed"), ("three", "not_run"), ("collect", "ok"), ("teardown", "ok")];
-    assert_eq!(journal.ends(), expected.map(|(step, status)| (step.to_owned(), status.to_owned())));
+    assert_eq!(journal.ends(), expected);
     let error = finished.step("two").unwrap().error.clone().unwrap();
     assert_eq!(error.code, "not-so");
 }
@@ -174,19 +192,17 @@ fn a_run_killed_anywhere_is_resumed() {
         let mut journal = Memory { killed_at: Some(at), ..Memory::default() };
         let mut first = Scripted::default();
         assert!(matches!(go(&plan(), &mut journal, &mut first), Err(ExecuteError::Journal(_))), "killed at {at}");
-        let ended: BTreeSet<String> = journal.ends().into_iter().map(|(step, _)| step).collect();
-        let begun: BTreeSet<String> =
-            journal.events.iter().filter(|event| event.1 == "step-begin").filter_map(|event| event.0.clone()).collect();
+        let before = journal.clone();
+        let ended: BTreeSet<&str> = before.ends().into_iter().map(|(step, _)| step).collect();
         journal.killed_at = None;
         let mut second = Scripted::default();
         let finished = go(&plan(), &mut journal, &mut second).unwrap();
         assert_eq!(finished.verdict, Some(Verdict::Passed), "killed at {at}");
         for (step, attempt) in &second.acted {
-            assert!(!ended.contains(step), "{step} had ended; killed at {at}");
-            assert_eq!(*attempt == Attempt::Again, begun.contains(step), "{step}; killed at {at}");
+            assert!(!ended.contains(step.as_str()), "{step} had ended; killed at {at}");
+            assert_eq!(*attempt == Attempt::Again, before.begun().contains(step.as_str()), "{step}; killed at {at}");
         }
-        let ends = journal.ends();
-        assert_eq!(ends.len(), 5, "{ends:?}");
+        assert_eq!(journal.ends().len(), 5, "{:?}", journal.ends());
         assert!(matches!(go(&plan(), &mut journal, &mut second), Err(ExecuteError::Ended(_))));
     }
 }
@@ -209,7 +225,7 @@ fn a_run_killed_anywhere_is_taken_back() {
             assert_eq!(finished.verdict, Some(Verdict::Aborted), "{at} {back_at}");
             let ends = journal.ends();
             assert_eq!(ends.len(), 7, "{ends:?}");
-            assert!(ends.iter().any(|(step, status)| step == "back-two" && status == "ok"));
+            assert!(ends.contains(&("back-two", "ok")));
             assert!(actor.acted.iter().all(|(step, _)| !["one", "two", "three"].contains(&step.as_str())));
         }
     }
@@ -227,7 +243,7 @@ fn what_is_being_taken_back_is_not_gone_on_with() {
 
 #[test]
 fn a_simulated_plan_acts_nothing() {
-    let simulated = Plan { mode: RunMode::Simulated, ..plan() };
+    let simulated = Plan { mode: Mode::Simulated, ..plan() };
     assert!(simulated.is_sound(), "a dry run has the digest of what it rehearses");
     let mut actor = Scripted::default();
     let finished = go(&simulated, &mut Memory::default(), &mut actor).unwrap();
@@ -242,7 +258,7 @@ fn a_step_with_nothing_to_do_is_skipped() {
     plan.steps[1].unless = Some(Unless { on: "target".into(), is: "so".into() });
     let mut actor = Scripted::default();
     let finished = go(&plan.sealed(), &mut Memory::default(), &mut actor).unwrap();
-    assert_eq!(finished.step("two").unwrap().status, Status::Skipped);
+    assert_eq!(finished.step("two").unwrap().status, StepStatus::Skipped);
     assert!(actor.acted.iter().all(|(step, _)| step != "two"));
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn sight(nodes: Vec<Seen>) -> Sight {
         ingress: true,
         ingress_driver: false,
         inventory: Digest::sha256(b"inventory"),
-        thresholds: Thresholds::default(),
+        thresholds: [].into(),
         scope_stop: Vec::new(),
     }
 }
@@ -35,11 +35,10 @@ pub(crate) fn sight(nodes: Vec<Seen>) -> Sight {
 pub(crate) fn wish() -> Wish {
     Wish {
         id: "planned-1".to_owned(),
-        mode: RunMode::Execute,
-        challenge: String::new(),
+        mode: Mode::Execute,
+        challenge: None,
         now: examples::now(),
-        operator: "test".to_owned(),
-        approver: String::new(),
+        actor: "test".to_owned(),
         reason: "kernel update".to_owned(),
         old_leader: None,
         target: None,
@@ -85,11 +84,10 @@ fn the_same_sight_gives_the_same_digest_whoever_asks_and_when() {
     let first = plan("planned", &group(), &wish()).unwrap();
     let other = Wish {
         id: "planned-2".to_owned(),
-        mode: RunMode::Simulated,
-        challenge: "nonce".to_owned(),
+        mode: Mode::Simulated,
+        challenge: Some("nonce".to_owned()),
         now: Timestamp::UNIX_EPOCH,
-        operator: "another".to_owned(),
-        approver: "a third".to_owned(),
+        actor: "another".to_owned(),
         reason: "another".to_owned(),
         ..wish()
     };
