@@ -487,7 +487,7 @@ fn topology_shows_who_decides_what_and_where_the_two_differ() {
     node-b  node-b  follower  follower  7  http://NODE-B/  -  -
     ingress http://INGRESS/ -> node-a, then node-b
     control http://CONTROL/
-    lease holder:   node-a (the lease, as http://CONTROL/ has it)
+    lease holder:  node-a (the lease, as http://CONTROL/ has it)
     ingress target: node-a (http://INGRESS/, by whom it can reach of node-a, node-b)
     - the lease decides who leads; a preferred role decides nothing
     - the ingress decides where traffic goes, by whom it can reach; it does not know the lease unless it asks /leader
