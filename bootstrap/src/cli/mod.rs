@@ -8,6 +8,7 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod docs;
 mod drill;
 mod fleet;
 mod guard;
@@ -100,6 +101,7 @@ enum Command {
     Triage(triage::TriageArgs),
     Health(health::HealthArgs),
     Node(node::NodeCommand),
+    Docs(docs::DocsCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -188,6 +190,7 @@ impl Command {
             Command::Triage(args) => triage::run(args, out),
             Command::Health(args) => health::run(args, out),
             Command::Node(args) => node::run(args, out),
+            Command::Docs(args) => docs::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),

@@ -105,7 +105,8 @@ fn clock() -> String {
         Err(_) => Vec::new(),
     };
     // The kernel keeps 15 characters of a name.
-    let known = [("chronyd", "chrony"), ("systemd-timesyn", "systemd-timesyncd"), ("ntpd", "ntpd"), ("ntpd-rs", "ntpd-rs")];
+    let known =
+        [("chronyd", "chrony"), ("systemd-timesyn", "systemd-timesyncd"), ("ntpd", "ntpd"), ("ntpd-rs", "ntpd-rs")];
     let found = known.into_iter().find(|(comm, _)| running.iter().any(|name| name == comm));
     found.map_or("none", |(_, name)| name).to_owned()
 }

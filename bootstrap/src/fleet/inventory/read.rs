@@ -18,8 +18,8 @@ use url::Url;
 
 use super::drill::Check;
 use super::{
-    Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node, Preferred,
-    Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, schema,
+    Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node,
+    Preferred, Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, schema,
 };
 
 /// One thing that is wrong with an inventory.
