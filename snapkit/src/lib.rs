@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod diff;
 pub mod digest;
+pub mod drills;
 pub mod entry;
 pub mod fetch;
 pub mod id;

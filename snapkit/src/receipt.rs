@@ -347,16 +347,22 @@ fn changes_of(plan: &Plan, extra: u64) -> Option<Vec<Change>> {
     (!made.is_empty()).then_some(made)
 }
 
-/// This program.
-fn tool() -> Result<Tool, ReceiptError> {
+/// This program, as documents name it.
+///
+/// # Errors
+/// [`ReceiptError::Describe`].
+pub fn tool() -> Result<Tool, ReceiptError> {
     let path = Path::new("/proc/self/exe");
     let bytes = fs::read(path).map_err(|source| ReceiptError::Describe { path: path.to_owned(), source })?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Ok(Tool { name: "snapkit".to_owned(), version, sha256: Digest::sha256(&bytes) })
 }
 
-/// This machine.
-fn host() -> Result<Host, ReceiptError> {
+/// This machine, as documents name it.
+///
+/// # Errors
+/// [`ReceiptError::Describe`].
+pub fn host() -> Result<Host, ReceiptError> {
     let path = Path::new("/etc/machine-id");
     let machine = match fs::read_to_string(path) {
         Ok(id) if id.trim_end().is_empty() => None,

@@ -195,7 +195,11 @@ fn status_shows_what_the_agent_says() {
 fn requests_of_commands_reach_the_loop_with_their_reason() {
     let agent = Agent::showing(example("leader"));
     for kind in RequestKind::ALL {
-        let command = ["--json", kind.as_str(), agent.node(), "--reason", "kernel update"];
+        let words = match kind {
+            RequestKind::ForceClaim => vec!["lease", kind.as_str()],
+            kind => vec![kind.as_str()],
+        };
+        let command = [&["--json"], &*words, &[agent.node(), "--reason", "kernel update"]].concat();
         let asking = agent.machine.bootstrap_command(&command).stdout(Stdio::piped()).spawn().unwrap();
         let request = agent.answer(Reply::Accepted(format!("it does {}", kind.as_str())));
         assert_eq!((request.kind, request.reason.as_str()), (kind, "kernel update"));

@@ -5,6 +5,7 @@ mod demo_ingress;
 mod demo_service;
 mod facts;
 mod fault;
+mod keep;
 mod measure;
 
 use clap::{Args, Subcommand};
@@ -26,6 +27,8 @@ enum DrillCommand {
     Facts(facts::FactsArgs),
     Fault(fault::FaultArgs),
     Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Keep(keep::KeepArgs),
     DemoService(demo_service::DemoServiceArgs),
     DemoIngress(demo_ingress::DemoIngressArgs),
 }
@@ -37,6 +40,7 @@ pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result
         DrillCommand::Facts(args) => facts::run(args, out),
         DrillCommand::Fault(args) => fault::run(args, out),
         DrillCommand::Demo(args) => demo::run(args, out, cancel),
+        DrillCommand::Keep(args) => keep::run(args, cancel),
         DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
         DrillCommand::DemoIngress(args) => demo_ingress::run(args, cancel),
     }

@@ -8,11 +8,15 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod debt;
 mod docs;
 mod drill;
+mod evidence;
+mod failover;
 mod fleet;
 mod guard;
 mod health;
+mod ingress_file;
 mod install;
 mod inventory;
 mod lease;
@@ -21,6 +25,8 @@ mod node;
 mod probe;
 mod requests;
 mod run_if_leader;
+mod runbook;
+mod scenario;
 mod status;
 mod topology;
 mod triage;
@@ -92,6 +98,7 @@ enum Command {
     Install(install::InstallArgs),
     Lease(lease::LeaseArgs),
     Drill(drill::DrillArgs),
+    Evidence(evidence::EvidenceArgs),
     RunIfLeader(run_if_leader::RunIfLeaderArgs),
     #[command(flatten)]
     Request(requests::RequestCommand),
@@ -101,9 +108,14 @@ enum Command {
     Triage(triage::TriageArgs),
     Health(health::HealthArgs),
     Node(node::NodeCommand),
+    Runbook(runbook::RunbookArgs),
+    Failover(failover::FailoverArgs),
+    Debt(debt::DebtArgs),
     Docs(docs::DocsCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(hide = true)]
+    IngressFile(ingress_file::IngressFileArgs),
     #[command(hide = true)]
     Guard(guard::GuardArgs),
 }
@@ -184,12 +196,17 @@ impl Command {
             Command::Install(args) => install::run(args, out),
             Command::Lease(args) => lease::run(args, out, cancel),
             Command::Drill(args) => drill::run(args, out, cancel),
+            Command::Evidence(args) => evidence::run(args, out),
             Command::Inventory(args) => inventory::run(args, out),
             Command::Topology(args) => topology::run(args, out),
             Command::Probe(args) => probe::run(args, out),
             Command::Triage(args) => triage::run(args, out),
             Command::Health(args) => health::run(args, out),
             Command::Node(args) => node::run(args, out),
+            Command::Runbook(args) => runbook::run(args, out),
+            Command::Failover(args) => failover::run(args, out, cancel),
+            Command::Debt(args) => debt::run(args, out),
+            Command::IngressFile(args) => ingress_file::run(args, out),
             Command::Docs(args) => docs::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),

@@ -19,7 +19,7 @@ use url::Url;
 use super::drill::Check;
 use super::{
     Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node,
-    Preferred, Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, schema,
+    Preferred, Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, Work, schema,
 };
 
 /// One thing that is wrong with an inventory.
@@ -98,12 +98,18 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
         scope: Scope {
             stop: top.section("scope", "scope").and_then(|section| section.texts("stop")).unwrap_or_default(),
         },
+        work: top.section("work", "work").and_then(|section| work(&section)),
         ingress: top.section("ingress", "ingress").and_then(|section| ingress(&section, &names)),
         control: top.section("control", "control").and_then(|section| control(&section)),
         drill: top.section("drill", "drill").map(|section| drills(&section, &names)).unwrap_or_default(),
         nodes: nodes.into_iter().collect::<Option<_>>()?,
     };
     Some(Inventory { name: name?, ..inventory })
+}
+
+fn work(section: &Section<'_>) -> Option<Work> {
+    let (path, pointer) = (section.path("path"), section.pointer("pointer"));
+    Some(Work { path: path?, pointer: pointer? })
 }
 
 fn thresholds(top: &Section<'_>) -> Thresholds {

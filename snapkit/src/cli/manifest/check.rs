@@ -4,15 +4,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use manifests::freshness::{Freshness, Verdict};
 use manifests::refusal::{Class, exit};
 use serde::Serialize;
+use snapkit::drills;
 use snapkit::manifest::{Expiry, Followed, ManifestError, write_file};
 use snapkit::span::{Said, Span};
 
 use super::junit;
-use super::target::{Summary, TargetArgs};
+use super::target::{Summary, Target, TargetArgs};
 use crate::cli::exit_code::{CliError, Exit};
 use crate::cli::output::Report;
 use crate::cli::session::Session;
@@ -24,6 +25,11 @@ pub(in crate::cli) struct CheckArgs {
     /// It must stay unexpired for this long: 90s, 15m, 72h, 7d
     #[arg(long, value_name = "SPAN", default_value = "0s")]
     within: Span,
+    /// There must be a drill that was executed and passed within this time: 7d, 31d
+    ///
+    /// Exit code 25 where all else is well and there is none. A run that began and never said how it ended is warned of.
+    #[arg(long, value_name = "SPAN")]
+    last_good_drill: Option<Span>,
     /// Write the result as JUnit XML too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -40,7 +46,44 @@ struct Checked {
     reason: Option<String>,
     manifest: Option<Summary>,
     checks: Vec<Check>,
+    /// What the chain says of drills, where it was asked.
+    drills: Option<Drilled>,
 }
+
+/// What the chain says of drills.
+#[derive(Debug, Serialize)]
+struct Drilled {
+    within_seconds: u64,
+    /// The newest one that was executed and passed.
+    last_good: Option<GoodDrill>,
+    /// Runs that began within that time and never said how they ended.
+    gaps: Vec<Gap>,
+}
+
+/// A drill that passed.
+#[derive(Debug, Serialize)]
+struct GoodDrill {
+    id: String,
+    seq: u64,
+    time: Timestamp,
+    age_seconds: i64,
+    bundle: String,
+    rto_ms: Option<u64>,
+    rpo_events: Option<u64>,
+}
+
+/// A run without an end.
+#[derive(Debug, Serialize)]
+struct Gap {
+    id: String,
+    seq: u64,
+    time: Timestamp,
+}
+
+/// The name of the warning about a run without an end.
+const W_GAP: &str = "W_GAP";
+/// How long a run may take before it counts as one that never said how it ended.
+const UNDER_WAY: SignedDuration = SignedDuration::from_hours(6);
 
 /// One question that was asked.
 #[derive(Debug, Clone, Serialize)]
@@ -61,7 +104,10 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, C
     let checked = match args.target.find(session) {
         Ok(target) => {
             let found = target.follow(Expiry::Tell);
-            answer(found, args.within, target.address.clone())
+            answer(found, args.within, target.address.clone()).and_then(|checked| match args.last_good_drill {
+                Some(within) => checked.drilled(&target, within),
+                None => Ok(checked),
+            })
         }
         // No root is known to judge it by: that, too, is not to be verified.
         Err(error) => match error.class() {
@@ -80,6 +126,12 @@ pub(super) fn run(args: &CheckArgs, session: &mut Session<'_>) -> Result<Exit, C
     };
     if let Some(path) = &args.junit {
         write_file(path, junit::of_checks(checked.name(), &checked.checks).as_bytes())?;
+    }
+    for gap in checked.drills.iter().flat_map(|drills| &drills.gaps) {
+        let Gap { id, seq, time } = gap;
+        session
+            .out
+            .warn(format_args!("the drill {id} began at {time} (record {seq}) and never said how it ended ({W_GAP})"));
     }
     session.out.report(&checked)?;
     Ok(Exit::of_code(checked.exit_code))
@@ -127,6 +179,7 @@ impl Checked {
             reason: if verdict == Verdict::Fresh { None } else { reason },
             manifest: Some(Summary::of(followed)),
             checks,
+            drills: None,
         }
     }
 
@@ -151,7 +204,32 @@ impl Checked {
             reason: Some(reason),
             manifest: None,
             checks,
+            drills: None,
         }
+    }
+
+    /// The same, with what the chain says of drills; only a manifest that is fresh is asked for them.
+    fn drilled(mut self, target: &Target, within: Span) -> Result<Self, CliError> {
+        let name = "drilled";
+        if self.exit_code != exit::DONE {
+            self.checks.push(Check { name, problem: None, skipped: true });
+            return Ok(self);
+        }
+        let chain = target.opened.chain()?;
+        let newest = chain.head()?;
+        let runs = drills::history(&chain, &newest, chain.now() - SignedDuration::from(within))?;
+        let drilled = Drilled::of(&runs, within, chain.now());
+        let problem = match &drilled.last_good {
+            Some(_) => None,
+            None => Some(format!("no drill was executed and passed within {within}")),
+        };
+        if let Some(problem) = &problem {
+            (self.verdict, self.exit_code) = ("undrilled", exit::DRILLS_OLD);
+            self.reason = Some(problem.clone());
+        }
+        self.checks.push(Check { name, problem, skipped: false });
+        self.drills = Some(drilled);
+        Ok(self)
     }
 
     /// What test reports call it: the same from version to version.
@@ -163,6 +241,33 @@ impl Checked {
         match &self.manifest {
             Some(manifest) => format!("{} v{}", manifest.name, manifest.version),
             None => self.address.clone(),
+        }
+    }
+}
+
+impl Drilled {
+    fn of(runs: &[drills::Run], within: Span, now: Timestamp) -> Self {
+        let good = |run: &drills::Run| {
+            let (place, time, ended) = run.ended.clone().filter(|_| run.is_good())?;
+            Some(GoodDrill {
+                id: ended.id,
+                seq: place.seq,
+                time,
+                age_seconds: now.duration_since(time).as_secs(),
+                bundle: ended.bundle.to_string(),
+                rto_ms: ended.rto_ms,
+                rpo_events: ended.rpo_events,
+            })
+        };
+        let gap = |run: &drills::Run| {
+            let (place, time, _) = run.begun.clone().filter(|_| run.is_gap())?;
+            let over = now.duration_since(time) > UNDER_WAY;
+            over.then(|| Gap { id: run.id.clone(), seq: place.seq, time })
+        };
+        Self {
+            within_seconds: within.seconds(),
+            last_good: runs.iter().find_map(good),
+            gaps: runs.iter().filter_map(gap).collect(),
         }
     }
 }
@@ -209,6 +314,14 @@ impl Report for Checked {
             "manifest" => expiry(&freshness),
             other => format!("its {other} {}", expiry(&freshness)),
         };
-        writeln!(out, "{}: {word}; {}; {}; {what}", self.title(), near(&freshness), young(&freshness))
+        writeln!(out, "{}: {word}; {}; {}; {what}", self.title(), near(&freshness), young(&freshness))?;
+        match self.drills.as_ref().map(|drills| &drills.last_good) {
+            Some(Some(drill)) => {
+                let age = Said(SignedDuration::from_secs(drill.age_seconds));
+                writeln!(out, "  the last good drill, {}, ended {age} ago", drill.id)
+            }
+            Some(None) => writeln!(out, "  {}", self.reason.as_deref().unwrap_or_default()),
+            None => Ok(()),
+        }
     }
 }
