@@ -15,6 +15,7 @@ pub mod compare;
 pub mod disk;
 pub mod engine;
 pub mod every_kind;
+pub mod fleet;
 pub mod fuzz;
 pub mod gate;
 pub mod group;
@@ -25,6 +26,7 @@ pub mod kill;
 pub mod machine;
 pub mod numbers;
 pub mod python;
+pub mod scene;
 
 pub use every_kind::EveryKind;
 pub use issuer::Issuer;

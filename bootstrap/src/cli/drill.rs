@@ -7,6 +7,7 @@ mod facts;
 mod fault;
 mod keep;
 mod measure;
+mod run;
 
 use clap::{Args, Subcommand};
 use snapkit::cancel::Cancel;
@@ -22,6 +23,7 @@ pub(super) struct DrillArgs {
 
 #[derive(Debug, Subcommand)]
 enum DrillCommand {
+    Run(Box<run::RunArgs>),
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
     Facts(facts::FactsArgs),
@@ -35,6 +37,7 @@ enum DrillCommand {
 
 pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     match &args.command {
+        DrillCommand::Run(args) => run::run(args, out, cancel),
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
         DrillCommand::Facts(args) => facts::run(args, out),

@@ -6,6 +6,7 @@
 //! Documented in `docs/drills.md`. Layer: the edge; what a series proves is decided by `evidence`.
 
 pub mod act;
+pub mod conduct;
 pub mod deeds;
 pub mod demo;
 pub mod facts;
