@@ -47,7 +47,8 @@ fn every_command_in_a_fenced_block_is_understood_by_its_program() {
 fn every_fenced_block_of_commands_can_be_read_by_a_shell() {
     for (page, text) in pages() {
         for block in blocks(&text) {
-            let mut shell = Command::new("bash").arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut shell =
+                Command::new("bash").arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             std::io::Write::write_all(&mut shell.stdin.take().unwrap(), block.script.as_bytes()).unwrap();
             let output = shell.wait_with_output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
