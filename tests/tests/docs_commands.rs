@@ -83,8 +83,9 @@ fn what_commands_name_in_this_repository_is_there() {
                 None => continue,
             };
             for test in behind("--test") {
-                let file = workspace().join(directory).join(format!("tests/{test}.rs"));
-                assert!(file.exists(), "{}: `{code}`: {}", page.display(), file.display());
+                let tests = workspace().join(directory).join("tests");
+                let exists = tests.join(format!("{test}.rs")).exists() || tests.join(test).join("main.rs").exists();
+                assert!(exists, "{}: `{code}`: no {test} in {}", page.display(), tests.display());
                 named.insert(test.to_owned());
             }
         }
