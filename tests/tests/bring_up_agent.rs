@@ -6,6 +6,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bootstrap::agent::persist::AgentDir;
 use bootstrap::agent::view::Mode;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -84,6 +85,54 @@ fn in_the_foreground_the_command_becomes_the_agent() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["schema"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(schemas, ["bootstrap.bring-up/1", "bootstrap.agent/1"], "{out}");
+}
+
+/// Fault: an agent that keeps the node and does not answer yet was taken for none; the command worked on its node and, in the
+/// foreground, ended with 3.
+#[test]
+fn beside_an_agent_that_is_still_starting_the_command_waits_for_it() {
+    let pair = pair("static");
+    let mut node = pair.node_b(&[]);
+    report(node.up(&pair.from, &["--no-agent"]));
+    // It has its lock, and answers nobody.
+    let mut agent = pair.b.bootstrap_command(&["agent", &pair.b.arg("node")]).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(120);
+    while !AgentDir::is_kept(&node.path()) {
+        assert!(agent.try_wait().unwrap().is_none() && Instant::now() < end);
+        thread::sleep(Duration::from_millis(1));
+    }
+    kill_process(Pid::from_child(&agent), Signal::STOP).unwrap();
+    let mut waiting: Vec<_> = [&[][..], &["--foreground"]]
+        .into_iter()
+        .enumerate()
+        .map(|(number, more)| {
+            let said = pair.b.path(format!("said-{number}"));
+            let file = fs::File::create(&said).unwrap();
+            let child = node.command(&pair.from, more).stdout(std::process::Stdio::piped()).stderr(file).spawn();
+            (said, child.unwrap())
+        })
+        .collect();
+    for (said, child) in &mut waiting {
+        while !fs::read_to_string(&said).unwrap().contains("does not answer yet") {
+            assert!(
+                child.try_wait().unwrap().is_none() && Instant::now() < end,
+                "{}",
+                fs::read_to_string(&said).unwrap()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    kill_process(Pid::from_child(&agent), Signal::CONT).unwrap();
+    for (said, child) in waiting {
+        let run = Run::from_output("bring-up".into(), child.wait_with_output().unwrap());
+        assert_eq!(run.code, 0, "{run:?} {}", fs::read_to_string(&said).unwrap());
+        let report = run.json("bootstrap.bring-up/1");
+        assert_eq!((&report["stage"], &report["agent"]["started"]), (&"running".into(), &false.into()), "{report:#}");
+        assert_eq!(report["generation"], Value::Null, "nothing is done beside an agent: {report:#}");
+    }
+    assert_eq!(node.agents(), [Pid::from_child(&agent)]);
+    node.kill();
+    agent.wait().unwrap();
 }
 
 #[test]

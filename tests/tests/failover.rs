@@ -307,6 +307,42 @@ fn an_agent_that_is_asked_to_end_hands_over_at_once() {
     group.no_conflicts();
 }
 
+/// Fault: whoever had not read the claim itself never knew when it was made.
+#[test]
+fn who_comes_in_the_middle_of_a_term_knows_since_when_it_is_led() {
+    let mut group = Group::new(Options { nodes: 2, ..Options::default() });
+    group.nodes[0].start();
+    let renewed = |state: &Value| state["mode"] == "leader" && state["lease"]["renewals"].as_u64() > Some(3);
+    let leads = group.nodes[0].wait("leads for a while", renewed);
+    assert!(leads["holder"]["since"].is_string(), "{leads:#}");
+    group.nodes[1].start();
+    let stands = group.nodes[1].wait("knows it", |state| state["holder"]["since"].is_string());
+    assert_eq!((&stands["holder"]["since"], &stands["holder"]["node"]), (&leads["holder"]["since"], &"a".into()));
+    group.no_conflicts();
+}
+
+/// Fault: whoever had handed the lease over and was started again took it back at once.
+#[test]
+fn a_handoff_outlives_the_agent_that_gave_the_lease_away() {
+    let mut group = Group::new(Options { nodes: 2, ..Options::default() });
+    group.lead_by(0);
+    // The other one cannot take it yet.
+    group.nodes[1].request("pause").expect(0);
+    group.nodes[0].request("handoff").expect(0);
+    group.nodes[0].wait("gave it back", |state| state["holder"]["released"] == true);
+    group.nodes[0].end();
+    group.nodes[0].start();
+    group.nodes[0].wait("waits", |state| {
+        state["chain"]["lag"] == 0 && state["why"].as_str().is_some_and(|why| why.contains("a handoff"))
+    });
+    group.nodes[1].request("resume").expect(0);
+    let state = group.nodes[1].wait_mode("leader");
+    assert_eq!(state["term"], 2, "{state:#}");
+    // It has arrived: what gave it away stands by, for the next time.
+    group.nodes[0].wait("stands by", |state| state["mode"] == "candidate" && state["holder"]["node"] == "b");
+    group.no_conflicts();
+}
+
 #[test]
 fn in_static_leadership_an_operator_decides() {
     let mut group = Group::new(Options { nodes: 2, mode: "static", ..Options::default() });

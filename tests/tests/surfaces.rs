@@ -195,7 +195,11 @@ fn status_shows_what_the_agent_says() {
 fn requests_of_commands_reach_the_loop_with_their_reason() {
     let agent = Agent::showing(example("leader"));
     for kind in RequestKind::ALL {
-        let command = ["--json", kind.as_str(), agent.node(), "--reason", "kernel update"];
+        let words = match kind {
+            RequestKind::ForceClaim => vec!["lease", kind.as_str()],
+            kind => vec![kind.as_str()],
+        };
+        let command = [&["--json"], &*words, &[agent.node(), "--reason", "kernel update"]].concat();
         let asking = agent.machine.bootstrap_command(&command).stdout(Stdio::piped()).spawn().unwrap();
         let request = agent.answer(Reply::Accepted(format!("it does {}", kind.as_str())));
         assert_eq!((request.kind, request.reason.as_str()), (kind, "kernel update"));
@@ -311,6 +315,58 @@ fn tls_is_spoken_where_a_certificate_is_given() {
     };
     let refused = Surfaces::start(config, Arc::new(Board::new(example("leader"))), sender).unwrap_err().to_string();
     assert!(refused.contains("others may use it"), "{refused}");
+}
+
+/// The certificate that is served, in PEM.
+fn served(address: SocketAddr) -> String {
+    let shown = Command::new("openssl")
+        .args(["s_client", "-connect", &address.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl is installed");
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let begin = text.find("-----BEGIN CERTIFICATE-----").unwrap_or_else(|| panic!("{shown:?}"));
+    let end = text.find("-----END CERTIFICATE-----").unwrap();
+    text[begin..end].to_owned()
+}
+
+#[test]
+fn a_renewed_certificate_is_served_without_a_restart_and_a_bad_one_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = certificate(directory.path());
+    let pem = |files: &TlsFiles| {
+        let text = fs::read_to_string(&files.certificate).unwrap();
+        text.split("-----END").next().unwrap().trim_start().to_owned()
+    };
+    let first = pem(&files);
+    let agent = Agent::with(example("leader"), Tcp { tls: Some(files.clone()), ..loopback() }, "node");
+    assert_eq!(served(agent.tcp()), first);
+    let other = tempfile::tempdir().unwrap();
+    let renewed = certificate(other.path());
+    let second = pem(&renewed);
+    assert_ne!(first, second);
+    // One file after the other, as tools that renew them do: between the two they do not go together.
+    let put = |from: &Path, to: &Path| {
+        let new = to.with_extension("new");
+        fs::copy(from, &new).unwrap();
+        fs::rename(&new, to).unwrap();
+    };
+    let end = Instant::now() + Duration::from_secs(120);
+    put(&renewed.certificate, &files.certificate);
+    let looks = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < looks {
+        assert_eq!(served(agent.tcp()), first, "a certificate without its key is not served");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    put(&renewed.key, &files.key);
+    while served(agent.tcp()) != second {
+        assert!(Instant::now() < end, "the new certificate is not served");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // What a client that trusts the new one gets is an answer.
+    let curl = ["--silent", "--max-time", "30", "--cacert", files.certificate.to_str().unwrap()];
+    let answered = Command::new("curl").args(curl).arg(format!("https://{}/leader", agent.tcp())).output().unwrap();
+    assert_eq!(answered.stdout, b"leads in term 8\n", "{answered:?}");
 }
 
 #[test]

@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bootstrap::agent::view::Mode;
@@ -22,7 +25,7 @@ fn served(options: Options) -> (Group, Vec<String>) {
     let pages = (group.nodes.iter())
         .map(|node| {
             // Free a moment ago; nobody else on this machine asks for this one.
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let file = node.machine.path("node/bootstrap.toml");
             let text = fs::read_to_string(&file).unwrap();
             fs::write(&file, format!("{text}\n[surface]\nlisten = \"{free}\"\n")).unwrap();
@@ -145,7 +148,7 @@ fn told_when(node: &Member, what: &str, is_so: impl Fn(&State) -> bool) -> State
             return state;
         }
         assert!(Instant::now() < end, "{}: {what}: {state:#?}\n{}", node.name, node.log());
-        std::thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -182,9 +185,10 @@ fn everything_that_is_shown_agrees_and_is_true_through_a_takeover() {
     let stands = told_when(&group.nodes[1], "stands by", |state| Story::of(state).tone == Tone::Good);
     assert_eq!(Story::of(&stands).headline, "a leads; b stands by to take over");
     assert!(stands.view.holder_seen_ms_ago.is_some_and(|ago| ago < 60_000), "{stands:#?}");
-    // Who comes later may not have read the claim itself; what is told is right.
+    // Also who comes in the middle of a term knows since when it is led.
     let since = |state: &State| state.view.holder.as_ref().unwrap().since;
-    assert!(since(&leads).is_some() && (since(&stands).is_none() || since(&stands) == since(&leads)), "{stands:#?}");
+    assert!(since(&leads).is_some(), "{leads:#?}");
+    assert_eq!(since(&stands), since(&leads), "{stands:#?}");
     leaders_are(&group, &[0]);
     look(&pages[0], "1-leader", "a leads");
     look(&pages[1], "1-follower", "a leads; b stands by to take over");
@@ -242,6 +246,54 @@ fn everything_that_is_shown_agrees_and_is_true_through_a_takeover() {
     leaders_are(&group, &[1]);
     look(&pages[0], "6-returned", "b leads; a stands by to take over");
     group.no_conflicts();
+}
+
+/// A way to a page on which the second request for it finds the agent dead: `kill` is called first.
+fn deadly(page: &str, kill: impl Fn() + Send + 'static) -> String {
+    let agent: SocketAddr = page.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let way = format!("http://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let mut pages = 0;
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while stream.read_line(&mut head).is_ok_and(|read| read > 2) {}
+            if head.starts_with("GET / ") {
+                pages += 1;
+                if pages == 2 {
+                    kill();
+                }
+            }
+            let Ok(mut there) = TcpStream::connect(agent) else { continue };
+            let asked = head.trim_end().replace("keep-alive", "close");
+            let _ = there.write_all(format!("{asked}\r\n\r\n").as_bytes());
+            let _ = std::io::copy(&mut there, &mut stream.into_inner());
+        }
+    });
+    way
+}
+
+#[test]
+fn a_page_whose_agent_was_killed_says_that_what_it_shows_is_old() {
+    let (mut group, pages) = served(Options { nodes: 1, ..Options::default() });
+    group.lead_by(0);
+    told_when(&group.nodes[0], "leads", |state| Story::of(state).tone == Tone::Good);
+    let agent = group.nodes[0].agent_pid();
+    let way = deadly(&pages[0], move || {
+        let _ = kill_process(agent, Signal::KILL);
+    });
+    // It asks again every two seconds, and is looked at a while after the agent died.
+    let page = browser::visit(&way, &["--virtual-time-budget=30000"]);
+    assert!(page.dom.contains("<h1>a leads</h1>"), "what was there is still there: {}", page.dom);
+    let (_, banner) = page.dom.split_once("id=\"lost\"").unwrap();
+    let (attributes, banner) = banner.split_once('>').unwrap();
+    assert!(!attributes.contains("hidden"), "{attributes}");
+    let banner = banner.split('<').next().unwrap();
+    assert!(banner.starts_with("No answer from this agent for ") && banner.contains("was true at"), "{banner}");
+    assert!(page.dom.contains(">not live</span>"), "{}", page.dom);
+    assert!(page.dom.contains("<title>? "), "{}", page.dom);
+    group.nodes[0].kill_agent();
 }
 
 #[test]
@@ -341,13 +393,13 @@ fn a_command_that_only_the_leader_may_run_dies_before_another_leads() {
         let end = Instant::now() + PATIENCE;
         while !beats.exists() {
             assert!(Instant::now() < end, "the command does not run");
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         running
     };
     let is_silent = || {
         let before = fs::read(&beats).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         fs::read(&beats).unwrap() == before
     };
     // The agent is stopped: the command dies by what the agent said last, before another node may lead.

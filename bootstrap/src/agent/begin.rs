@@ -24,6 +24,7 @@ use super::follow::{Follower, Standing};
 use super::machine::{Hook, Leadership, Setup, Trouble};
 use super::persist::{AgentDir, PersistError};
 use crate::config::{AgentConfig, ConfigError, SurfaceConfig};
+use crate::driver::procfs::boot_id;
 use crate::driver::{self, Driver, DriverError, ServiceRole};
 use crate::lease::log::{Trusted, open_store};
 use crate::lease::runner::{self, Runner};
@@ -140,7 +141,8 @@ pub fn begin(
     let key = key.exists().then(|| trust.read_node_key(&from.pin.root)).transpose().map_err(BeginError::Key)?;
     let manifest = agent.manifest.clone();
     let (name, cancel_) = (agent.node.clone().unwrap_or_default(), cancel.clone());
-    let mut follower = Follower { node: node.clone(), name, from, manifest, config, cancel: cancel_ };
+    let mut follower =
+        Follower { node: node.clone(), name, from, manifest, config, cancel: cancel_, begun: Default::default() };
     let known = pins(&follower, &directory)?;
     let (name, barred) = identity(&agent, &known.pins, key.as_ref());
     follower.name.clone_from(&name);
@@ -298,6 +300,7 @@ fn setup(agent: &AgentConfig, pins: &Pins, node: String, instance: &Nonce) -> Se
     Setup {
         node,
         instance: format!("{instance:?}"),
+        boot: boot_id().unwrap_or_default(),
         leadership,
         barred: None,
         leader_runs: service.is_some(),

@@ -7,11 +7,11 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
-use manifests::document::lease::ChainHead;
+use manifests::document::lease::{ChainHead, Entry};
 use manifests::document::pins::Pins;
 use manifests::document::record::{Body, Record};
 use manifests::document::root::Root;
@@ -55,7 +55,12 @@ pub struct Follower {
     pub config: Config,
     /// Ends whatever takes long.
     pub cancel: Cancel,
+    /// When the newest term began that was asked for.
+    pub begun: TermBegun,
 }
+
+/// A term and when it began; asked for once, because it does not change.
+pub type TermBegun = Arc<Mutex<Option<(u64, Timestamp)>>>;
 
 /// What a look found, for the machine and for people.
 #[derive(Debug, Clone)]
@@ -72,6 +77,8 @@ pub struct Look {
     pub document: Pins,
     /// What is not fresh, in words.
     pub stale: Option<String>,
+    /// The term in force and when it was claimed, by the clock of who claimed it.
+    pub begun: Option<(u64, Timestamp)>,
 }
 
 /// What a claim is judged by, and made above.
@@ -213,7 +220,21 @@ impl Follower {
         };
         let standing = standing(chain, &followed.newest);
         let (pins, document) = (followed.pins.digest, followed.pins.pins.clone());
-        Ok(Look { sight, chain: shown, standing, pins, document, stale })
+        let begun = self.term_begun(chain, newest);
+        Ok(Look { sight, chain: shown, standing, pins, document, stale, begun })
+    }
+
+    /// When the term in force was claimed, as its fence says. It decides nothing, so what cannot be read is left out.
+    fn term_begun(&self, chain: &Chain<'_>, newest: &manifests::chain::Head) -> Option<(u64, Timestamp)> {
+        let known = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some_and(|(term, _)| term == newest.term) {
+            return known;
+        }
+        let Body::Fence(fence) = chain.record(newest.fence?.seq).ok()?.body else { return None };
+        let claim = Entry::verify(&fence.claim.to_bytes(), chain.root(), &chain.id(), "claim").ok()?.entry;
+        let begun = Some((claim.term, claim.time));
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        begun
     }
 
     /// Puts the term of a claim into the chain, and says what term was in force before.

@@ -71,6 +71,8 @@ pub struct Setup {
     pub node: String,
     /// This run.
     pub instance: String,
+    /// This boot of the machine; empty where that cannot be told.
+    pub boot: String,
     /// Who leads, and how that is decided.
     pub leadership: Leadership,
     /// Why this node never leads by these pins; it only sees who does.
@@ -263,7 +265,11 @@ fn pause(failures: u32) -> Duration {
 
 impl Machine {
     /// A machine at the start of an agent. `generation` is the one that is active on the node.
-    pub fn new(setup: Setup, kept: Kept, now: BootTime) -> Self {
+    pub fn new(setup: Setup, mut kept: Kept, now: BootTime) -> Self {
+        // After another boot its time says nothing, and the others had all the time that a boot takes.
+        kept.handed_off =
+            kept.handed_off.filter(|until| !until.boot.is_empty() && until.boot == setup.boot && until.at > now);
+        let not_before = kept.handed_off.as_ref().map(|until| until.at);
         Self {
             setup,
             kept,
@@ -282,7 +288,7 @@ impl Machine {
             next_look: now,
             setting_aside: false,
             drained: None,
-            not_before: None,
+            not_before,
             setbacks: 0,
             follower_again: (now, 0),
             leaving: false,

@@ -7,10 +7,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::clock::BootTime;
 use crate::driver::Instance;
 
 /// The version of the files.
@@ -19,6 +22,8 @@ const VERSION: u32 = 1;
 const FILE_CAP: u64 = 1 << 20;
 /// `events.jsonl` becomes `events.1.jsonl` beyond this many bytes.
 const EVENTS_CAP: u64 = 8 << 20;
+/// For how long another one's lock may be no agent's.
+const LOOKED_AT: Duration = Duration::from_millis(400);
 
 /// What the machine must know again after a crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,9 @@ pub struct Kept {
     pub paused: Option<String>,
     /// An operator took it out of the candidates, and why.
     pub held: Option<String>,
+    /// It handed the lease over, and leaves it to the others until then.
+    #[serde(default)]
+    pub handed_off: Option<Until>,
     /// Times this node tried to take over.
     pub takeover_attempts: u64,
     /// Takeovers that ended with a running leader.
@@ -56,11 +64,22 @@ impl Default for Kept {
             appointed: None,
             paused: None,
             held: None,
+            handed_off: None,
             takeover_attempts: 0,
             takeovers: 0,
             conflicts: 0,
         }
     }
+}
+
+/// A moment, for whoever reads it after a restart: the time since boot says something only within one boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Until {
+    /// The boot.
+    pub boot: String,
+    /// The time since then.
+    pub at: BootTime,
 }
 
 /// A leadership that ended without a snapshot of its last state.
@@ -124,11 +143,22 @@ impl AgentDir {
         let lock = path.join("lock");
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let file = file.map_err(|source| PersistError::Io { path: lock.clone(), source })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: file }),
-            Err(TryLockError::WouldBlock) => Err(PersistError::Busy(node.to_owned())),
-            Err(TryLockError::Error(source)) => Err(PersistError::Io { path: lock, source }),
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { path, _lock: file }),
+                // Whoever only looks whether an agent is there has it for a moment.
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOOKED_AT => thread::sleep(LOOKED_AT / 20),
+                Err(TryLockError::WouldBlock) => return Err(PersistError::Busy(node.to_owned())),
+                Err(TryLockError::Error(source)) => return Err(PersistError::Io { path: lock, source }),
+            }
         }
+    }
+
+    /// Whether an agent keeps a node, also one that does not answer yet.
+    pub fn is_kept(node: &Path) -> bool {
+        let lock = Self::path_in(node).join("lock");
+        File::open(lock).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The directory.
@@ -249,7 +279,9 @@ mod tests {
         let node = node();
         let first = AgentDir::open(node.path()).unwrap();
         assert!(matches!(AgentDir::open(node.path()), Err(PersistError::Busy(_))));
+        assert!(AgentDir::is_kept(node.path()));
         drop(first);
+        assert!(!AgentDir::is_kept(node.path()));
         AgentDir::open(node.path()).unwrap();
     }
 

@@ -10,6 +10,7 @@ use super::follow::Look;
 use super::machine::{Leadership, Machine, Setup};
 use super::view::{ChainView, HookView, IngressView, LeaseView, Mode, Problem, ServiceView, TakeoverView, View};
 use crate::clock::BootTime;
+use crate::lease::Holder;
 
 /// How many runs of hooks are shown.
 const HOOKS: usize = 20;
@@ -30,6 +31,8 @@ pub(super) struct Shown {
     pub(super) other_pins: Option<String>,
     /// Why the state of the agent cannot be written.
     pub(super) unwritten: Option<String>,
+    /// The term in force and when it began.
+    pub(super) begun: Option<(u64, Timestamp)>,
     /// Since when the mode is what it is.
     pub(super) since: Option<(Mode, Timestamp)>,
     /// When the present phase of a takeover began.
@@ -41,6 +44,7 @@ impl Shown {
     pub(super) fn looked(&mut self, look: &Look) {
         self.chain = look.chain.clone();
         self.stale.clone_from(&look.stale);
+        self.begun = look.begun;
     }
 
     /// Takes in that a hook ran.
@@ -125,6 +129,10 @@ impl Shown {
         let seen = lease.seen.filter(|_| setup.leadership == Leadership::Auto && machine.holder().is_some());
         let problems = self.problems(setup, machine, &lease, now);
         let kept = machine.kept();
+        // Who comes in the middle of a term may not have read its claim in the log; the chain has it, too.
+        let begun = |term| self.begun.filter(|(begun, _)| *begun == term).map(|(_, when)| when);
+        let holder = machine.holder().cloned();
+        let holder = holder.map(|holder| Holder { since: holder.since.or_else(|| begun(holder.term)), ..holder });
         View {
             group: self.group.clone(),
             node: setup.node.clone(),
@@ -136,7 +144,7 @@ impl Shown {
             next: machine.trouble().and_then(|trouble| trouble.next.clone()).filter(|_| needs_a_person(mode)),
             class: machine.trouble().and_then(|trouble| trouble.class).map(|class| class.name().to_owned()),
             term: kept.term,
-            holder: machine.holder().cloned(),
+            holder,
             holder_seen_ms_ago: seen.map(|at| count(now.since(at))),
             remaining_ms: machine.until().map(|until| count(now.until(until))),
             service,

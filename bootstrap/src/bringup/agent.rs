@@ -17,6 +17,7 @@ use serde::Serialize;
 use snapkit::cancel::Cancel;
 
 use super::{BringUpError, Hurdle, Surroundings};
+use crate::agent::persist::AgentDir;
 use crate::agent::view::{Mode, RequestKind};
 use crate::client::{Asked, Client};
 use crate::driver::ServiceRole;
@@ -162,6 +163,50 @@ pub fn command(node: &Path, surroundings: &Surroundings<'_>) -> Command {
     command
 }
 
+/// The agent that keeps a node already; `None` if none does.
+///
+/// One that was started a moment ago keeps the node and does not answer yet: it is waited for, because nothing may be done
+/// to a node beside its agent.
+///
+/// # Errors
+/// [`BringUpError::Agent`] when it does not answer in time.
+pub fn running(
+    ask: &dyn Ask,
+    node: &Path,
+    patience: Duration,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Option<Seen>, BringUpError> {
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        if let Some(seen) = ask.look() {
+            return Ok(Some(seen));
+        }
+        if !AgentDir::is_kept(node) {
+            return Ok(None);
+        }
+        if !told {
+            tell("an agent keeps this node and does not answer yet");
+            told = true;
+        }
+        if began.elapsed() > patience {
+            let what = format!("an agent keeps {} and does not answer after {} s", node.display(), patience.as_secs());
+            let next = format!("{} has what it said; end it if it hangs", log_of(node).display());
+            return Err(BringUpError::Agent { what, next, hurdle: Hurdle::Late });
+        }
+        interrupted(cancel)?;
+        thread::sleep(PAUSE);
+    }
+}
+
+fn interrupted(cancel: &Cancel) -> Result<(), BringUpError> {
+    cancel.check().map_err(|_| BringUpError::Io {
+        what: "wait any longer for the agent".into(),
+        source: io::ErrorKind::Interrupted.into(),
+    })
+}
+
 /// Waits until the agent is what was ordered; asks it to lead where that was ordered, once.
 ///
 /// A `child` that ends because another agent keeps the node already is taken out, and that one is waited for: a bring-up
@@ -226,10 +271,7 @@ pub fn wait(
             let what = format!("the agent is no ready {} after {} s: {found}", role.as_str(), patience.as_secs());
             return stuck(hurdle, what, look.to_owned());
         }
-        cancel.check().map_err(|_| BringUpError::Io {
-            what: "wait any longer for the agent".into(),
-            source: io::ErrorKind::Interrupted.into(),
-        })?;
+        interrupted(cancel)?;
         thread::sleep(PAUSE);
     }
 }

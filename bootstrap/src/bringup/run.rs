@@ -145,7 +145,7 @@ pub fn bring_up(
     let up =
         BringUp { order, origin, chain: &chain, followed: &followed, target, surroundings, home, writable, options };
     clock.end("follow");
-    let running = ask.look();
+    let running = if dry_run { ask.look() } else { agent::running(ask, &order.node, order.patience, cancel, tell)? };
     let cache = origin.trust.cache_of(&origin.pin.root);
     let engine = up.engine_command().map(|program| Engine::new(&program, cancel));
     let scratch = cache.join("scratch");

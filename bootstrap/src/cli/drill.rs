@@ -5,7 +5,9 @@ mod demo_ingress;
 mod demo_service;
 mod facts;
 mod fault;
+mod keep;
 mod measure;
+mod run;
 
 use clap::{Args, Subcommand};
 use snapkit::cancel::Cancel;
@@ -21,22 +23,27 @@ pub(super) struct DrillArgs {
 
 #[derive(Debug, Subcommand)]
 enum DrillCommand {
+    Run(Box<run::RunArgs>),
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
     Facts(facts::FactsArgs),
     Fault(fault::FaultArgs),
     Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Keep(keep::KeepArgs),
     DemoService(demo_service::DemoServiceArgs),
     DemoIngress(demo_ingress::DemoIngressArgs),
 }
 
 pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     match &args.command {
+        DrillCommand::Run(args) => run::run(args, out, cancel),
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),
         DrillCommand::Facts(args) => facts::run(args, out),
         DrillCommand::Fault(args) => fault::run(args, out),
         DrillCommand::Demo(args) => demo::run(args, out, cancel),
+        DrillCommand::Keep(args) => keep::run(args, cancel),
         DrillCommand::DemoService(args) => demo_service::run(args, out, cancel),
         DrillCommand::DemoIngress(args) => demo_ingress::run(args, cancel),
     }

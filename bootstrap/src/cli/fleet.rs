@@ -7,11 +7,14 @@ use bootstrap::fleet::node::HandleError;
 use clap::Args;
 use snapkit::terminal::exit_code::CliError;
 
+/// Where the inventory is if nobody says so.
+pub(super) const DEFAULT_INVENTORY: &str = "/etc/snapkit/fleet.toml";
+
 /// Which inventory.
 #[derive(Debug, Clone, Args)]
 pub(super) struct InventoryArgs {
     /// The inventory: TOML, or NAME=VALUE lines if the name ends in .env; - is standard input
-    #[arg(long, value_name = "PATH", env = "SNAPKIT_INVENTORY", default_value = "/etc/snapkit/fleet.toml")]
+    #[arg(long, value_name = "PATH", env = "SNAPKIT_INVENTORY", default_value = DEFAULT_INVENTORY)]
     pub(super) inventory: PathBuf,
     /// Accept a real inventory inside a git work tree
     #[arg(long)]

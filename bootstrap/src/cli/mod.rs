@@ -8,11 +8,14 @@ mod agent;
 mod bring_up;
 mod check;
 mod completions;
+mod debt;
 mod drill;
 mod evidence;
+mod failover;
 mod fleet;
 mod guard;
 mod health;
+mod ingress_file;
 mod install;
 mod inventory;
 mod lease;
@@ -21,6 +24,8 @@ mod node;
 mod probe;
 mod requests;
 mod run_if_leader;
+mod runbook;
+mod scenario;
 mod status;
 mod topology;
 mod triage;
@@ -102,8 +107,13 @@ enum Command {
     Triage(triage::TriageArgs),
     Health(health::HealthArgs),
     Node(node::NodeCommand),
+    Runbook(runbook::RunbookArgs),
+    Failover(failover::FailoverArgs),
+    Debt(debt::DebtArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(hide = true)]
+    IngressFile(ingress_file::IngressFileArgs),
     #[command(hide = true)]
     Guard(guard::GuardArgs),
 }
@@ -191,6 +201,10 @@ impl Command {
             Command::Triage(args) => triage::run(args, out),
             Command::Health(args) => health::run(args, out),
             Command::Node(args) => node::run(args, out),
+            Command::Runbook(args) => runbook::run(args, out),
+            Command::Failover(args) => failover::run(args, out, cancel),
+            Command::Debt(args) => debt::run(args, out),
+            Command::IngressFile(args) => ingress_file::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),

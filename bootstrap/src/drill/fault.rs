@@ -5,8 +5,8 @@
 //! Documented in `docs/drills.md`, "Faults". Layer: the edge.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -23,6 +23,8 @@ use crate::clock::BootTime;
 use crate::command::{self, Leftovers};
 use crate::driver::procfs::{self, Process};
 
+/// Where it is noted on a node what was injected.
+const FAULTS: &str = ".node/faults.jsonl";
 /// How long processes may take to be gone after they were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may take to end in order.
@@ -154,7 +156,7 @@ impl Running {
 }
 
 /// The process that holds a lock of the kind that agents and guards take.
-fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
+pub(super) fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let file = format!("{major:02x}:{minor:02x}:{inode}");
     locks.lines().find_map(|line| {
@@ -183,14 +185,25 @@ pub fn inject(
         return Err(refused("--destroy belongs to destroy-state", "leave it out"));
     }
     let mut injected = begin(kind, node, drill, false)?;
+    if let Some(earlier) = earlier(node, kind, drill) {
+        return Ok(earlier);
+    }
     match kind {
+        Kind::DestroyState => {}
+        _ => note(node, &injected)?,
+    }
+    match kind {
+        _ if !command.is_empty() => by_command(command, &mut injected)?,
         Kind::Stop => stop(node, &mut injected)?,
         Kind::Kill => kill(node, &mut injected)?,
         Kind::Pause => signal_all(node, Signal::STOP, &mut injected)?,
-        Kind::Partition | Kind::StoreBlock => by_command(command, &mut injected)?,
+        Kind::Partition | Kind::StoreBlock => unreachable!("it was checked that there is a command"),
         Kind::DestroyState => destroy_state(node, destroy, &mut injected)?,
     }
     injected.done_mono_ns = now_ns();
+    if kind != Kind::DestroyState {
+        note(node, &injected)?;
+    }
     Ok(injected)
 }
 
@@ -220,20 +233,40 @@ pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<
         }
     }
     healed.done_mono_ns = now_ns();
+    note(node, &healed)?;
     Ok(healed)
 }
 
 fn check_command(kind: Kind, command: &[String]) -> Result<(), FaultError> {
-    match (kind.needs_command(), command.is_empty()) {
-        (true, true) => Err(refused(
+    match (kind, command.is_empty()) {
+        (kind, true) if kind.needs_command() => Err(refused(
             format!("{} is done by a command, and none is given", kind.word()),
             "give it after `--`, or in the inventory",
         )),
-        (false, false) => {
-            Err(refused(format!("{} is built in and takes no command", kind.word()), "leave out what follows `--`"))
-        }
+        (Kind::DestroyState, false) => Err(refused("destroy-state takes no command", "leave out what follows `--`")),
         _ => Ok(()),
     }
+}
+
+/// What was injected here before for the same drill and not taken back, so that an orchestrator that was killed can ask again.
+fn earlier(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
+    let text = fs::read_to_string(node.join(FAULTS)).ok()?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Injected>(line).ok());
+    let of_this = lines.filter(|one| one.fault == kind.word() && one.drill == drill);
+    of_this.last().filter(|last| !last.healed && last.done_mono_ns > 0)
+}
+
+/// Notes an injection on the node, durably; one that is only begun has no end yet.
+fn note(node: &Path, injected: &Injected) -> Result<(), FaultError> {
+    let path = node.join(FAULTS);
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        let mut line = serde_json::to_vec(injected)?;
+        line.push(b'\n');
+        file.write_all(&line)?;
+        file.sync_all()
+    };
+    write().map_err(failed(format!("write {}", path.display())))
 }
 
 fn begin(kind: Kind, node: &Path, drill: &str, healed: bool) -> Result<Injected, FaultError> {
@@ -421,12 +454,27 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_operator_need_his_command_and_the_built_in_ones_take_none() {
+    fn whoever_asks_again_for_the_same_drill_is_told_of_the_first_time() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join(".node")).unwrap();
+        let count = place.path().join("count");
+        let argv = ["sh", "-c", &format!("echo x >> {}", count.display())].map(str::to_owned);
+        let first = inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
+        let again = inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
+        assert_eq!((first, fs::read_to_string(&count).unwrap().lines().count()), (again, 1));
+        heal(Kind::StoreBlock, place.path(), "d", &argv).unwrap();
+        inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
+        inject(Kind::StoreBlock, place.path(), "another drill", &argv, None).unwrap();
+        assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 4);
+    }
+
+    #[test]
+    fn faults_of_the_operator_need_a_command_and_destroying_takes_none() {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir_all(place.path().join(".node")).unwrap();
         let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         assert!(inject(Kind::StoreBlock, place.path(), "d", &[], None).is_err());
-        assert!(inject(Kind::Kill, place.path(), "d", &argv(&["true"]), None).is_err());
+        assert!(inject(Kind::DestroyState, place.path(), "d", &argv(&["true"]), Some("x")).is_err());
         assert!(inject(Kind::StoreBlock, place.path(), "d", &argv(&["true"]), None).is_ok());
         let half = inject(Kind::Partition, place.path(), "d", &argv(&["false"]), None).unwrap_err();
         assert!(matches!(half, FaultError::Half(_)), "{half}");

@@ -5,11 +5,16 @@
 //! clock of that node. [`demo`] plays everything on one machine, with [`service`] and [`ingress`] as what it is played with.
 //! Documented in `docs/drills.md`. Layer: the edge; what a series proves is decided by `evidence`.
 
+pub mod act;
+pub mod conduct;
+pub mod deeds;
 pub mod demo;
 pub mod facts;
 pub mod fault;
+pub mod frame;
 pub mod http;
 pub mod ingress;
+pub mod keeper;
 pub mod prober;
 pub mod sentinel;
 pub mod series;

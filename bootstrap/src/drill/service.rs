@@ -242,14 +242,17 @@ async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, Json<&'stati
     }
 }
 
-async fn who(State(service): State<Arc<Service>>) -> Json<Value> {
-    Json(json!({
+/// Who this is; with a status that says whether it serves, so that whoever counts only good answers counts leaders.
+async fn who(State(service): State<Arc<Service>>) -> (StatusCode, Json<Value>) {
+    let status = if service.is_leader() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
         "node": service.node,
         "instance": service.instance,
         "role": service.role.as_str(),
         "term": service.term,
         "n": service.last(),
-    }))
+    });
+    (status, Json(body))
 }
 
 async fn conflicts(State(service): State<Arc<Service>>) -> Json<Value> {

@@ -116,7 +116,7 @@ pub(crate) fn descendants(all: &[Stat], ancestors: &[i32]) -> Vec<Stat> {
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub(crate) fn boot_id() -> io::Result<String> {
+pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 

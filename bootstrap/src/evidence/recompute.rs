@@ -325,7 +325,9 @@ impl<'f> Run<'f> {
     fn steps(&self) -> Vec<Step> {
         let planned = self.plan.steps.iter().chain(&self.plan.always);
         let of_plan: Vec<Step> = planned
-            .map(|planned| self.step(&planned.id, &planned.phase, &planned.title, planned.timeout_seconds.saturating_mul(1000)))
+            .map(|planned| {
+                self.step(&planned.id, &planned.phase, &planned.title, planned.timeout_seconds.saturating_mul(1000))
+            })
             .collect();
         // The way back is in the timeline only when it was gone.
         let mut others = Vec::new();
@@ -379,7 +381,11 @@ impl<'f> Run<'f> {
                     status: step.status,
                     start_ms: step.start_ms,
                     duration_ms: step.duration_ms,
-                    timebox_ms: self.plan.thresholds.get(&format!("{}_seconds", step.phase)).map(|seconds| seconds.saturating_mul(1000)),
+                    timebox_ms: self
+                        .plan
+                        .thresholds
+                        .get(&format!("{}_seconds", step.phase))
+                        .map(|seconds| seconds.saturating_mul(1000)),
                 }),
             }
         }

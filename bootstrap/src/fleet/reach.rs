@@ -72,6 +72,16 @@ impl Reach {
         self.prefix.is_empty()
     }
 
+    /// The words that are put before a command.
+    pub fn prefix(&self) -> &[String] {
+        &self.prefix
+    }
+
+    /// Whether the words behind them pass through a shell.
+    pub fn quotes(&self) -> bool {
+        self.quote
+    }
+
     /// The words that are run on this machine so that these run there.
     pub fn argv<S: AsRef<str>>(&self, argv: &[S]) -> Vec<String> {
         let behind = |word: &S| if self.quote { quote::word(word.as_ref()) } else { word.as_ref().to_owned() };

@@ -86,7 +86,15 @@ impl Inspected {
         let from = agent.origin().map_err(BeginError::from)?;
         let (root, options) = (from.pin.root, config.open_options());
         let (manifest, cancel) = (agent.manifest.clone(), cancel.clone());
-        let follower = Follower { node: node.to_owned(), name: String::new(), from, manifest, config, cancel };
+        let follower = Follower {
+            node: node.to_owned(),
+            name: String::new(),
+            from,
+            manifest,
+            config,
+            cancel,
+            begun: Default::default(),
+        };
         let begun = follower.begin().map_err(InspectError::Chain)?;
         let standing = follower.standing().map_err(InspectError::Chain)?;
         let lease = begun.pins.lease.ok_or(InspectError::NoLease)?;

@@ -6,14 +6,20 @@
 //! moves leads. Grammar and meaning: `docs/scenarios.md`. Layer: `grammar`, `plan`, `render` and `condition` are pure;
 //! `execute` acts through what it is given.
 
+pub mod act;
+pub mod begin;
 pub mod builtin;
 pub mod condition;
+pub mod debts;
 pub mod execute;
+pub mod field;
 pub mod grammar;
+pub mod ingress;
 pub mod moves;
 pub mod plan;
 pub mod render;
 pub mod resolve;
+pub mod runs;
 pub mod site;
 
 pub use execute::{Actor, Attempt, Journal, Kept, Outcome, Turn};

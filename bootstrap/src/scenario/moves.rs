@@ -162,6 +162,9 @@ pub struct Manual {
 pub struct Collect {
     /// The name of what is kept: `before`, `after`.
     pub name: String,
+    /// The health report leaves the old leader out: it is known to be gone.
+    #[serde(default)]
+    pub without_old_leader: bool,
 }
 
 /// Of a kind that accepts nothing.

@@ -118,6 +118,22 @@ impl Plan {
         self
     }
 
+    /// The way back of a run that has ended, as a plan of its own.
+    pub fn way_back(&self, id: String, now: Timestamp, actor: String, reason: String) -> Self {
+        Self {
+            id,
+            made: now,
+            actor,
+            reason,
+            title: format!("The way back of {}", self.id),
+            steps: self.rollback.clone(),
+            rollback: Vec::new(),
+            checks: Vec::new(),
+            ..self.clone()
+        }
+        .sealed()
+    }
+
     /// Whether a run without this check is not passed.
     pub fn requires(&self, check: &str) -> bool {
         self.checks.iter().any(|one| one.id == check && one.required)

@@ -106,10 +106,10 @@ pub struct Deployed {
 }
 
 impl Site {
-    /// `bootstrap COMMAND --fleet FILE`, where the orchestrator runs.
+    /// `bootstrap COMMAND --inventory FILE`, where the orchestrator runs.
     pub fn bootstrap(&self, words: &[&str]) -> Line {
         let fleet = self.fleet.as_deref().unwrap_or("fleet.toml");
-        let words = words.iter().copied().chain(["--fleet", fleet]);
+        let words = words.iter().copied().chain(["--inventory", fleet]);
         Line::here(["bootstrap"].into_iter().chain(words))
     }
 

@@ -1,6 +1,7 @@
 //! Requests: what a person or a program asks of the agent.
 
 use super::{Action, Doing, Leadership, Machine};
+use crate::agent::persist::Until;
 use crate::agent::view::{Reply, Request, RequestKind};
 use crate::clock::BootTime;
 use crate::lease::{Holder, LeaseWish};
@@ -45,6 +46,7 @@ impl Machine {
     fn resume(&mut self) -> Result<String, String> {
         let was = [self.kept.paused.take(), self.kept.held.take(), self.drained.take()];
         self.not_before = None;
+        self.kept.handed_off = None;
         match was.iter().flatten().next() {
             Some(reason) => Ok(format!("no longer so: {reason}")),
             None => Ok("nothing was drained, paused or demoted".into()),
@@ -59,7 +61,9 @@ impl Machine {
             return Err("it does not lead; ask the holder of the lease".into());
         };
         // Long enough for the others to see that the lease is free, and to be ready.
-        self.not_before = Some(now + self.setup.ttl * 3 + self.setup.start);
+        let at = now + self.setup.ttl * 3 + self.setup.start;
+        self.not_before = Some(at);
+        self.kept.handed_off = Some(Until { boot: self.setup.boot.clone(), at });
         self.demote(&format!("handed off: {reason}"), now);
         Ok("it gives the lease to whoever claims it first".into())
     }
@@ -82,8 +86,8 @@ impl Machine {
             Doing::Following => {}
             _ => return Err(format!("it is {}; ask again when it follows", self.mode().role())),
         }
-        let (paused, held, not_before, appointed) =
-            (self.kept.paused.take(), self.kept.held.take(), self.not_before.take(), self.kept.appointed.take());
+        let (paused, held, appointed) = (self.kept.paused.take(), self.kept.held.take(), self.kept.appointed.take());
+        let (not_before, handed_off) = (self.not_before.take(), self.kept.handed_off.take());
         if self.setup.leadership == Leadership::Static {
             self.kept.appointed = Some(reason.to_owned());
         }
@@ -98,8 +102,8 @@ impl Machine {
             _ => None,
         };
         if let Some(why) = refused {
-            (self.kept.paused, self.kept.held, self.not_before) = (paused, held, not_before);
-            self.kept.appointed = appointed;
+            (self.kept.paused, self.kept.held, self.kept.appointed) = (paused, held, appointed);
+            (self.not_before, self.kept.handed_off) = (not_before, handed_off);
             return Err(why);
         }
         if let (Leadership::Static, Some(holder)) = (self.setup.leadership, led_by) {

@@ -124,6 +124,7 @@ impl Machine {
             if holder.node != self.setup.node && !holder.released {
                 // Somebody else leads: an operator's word for this node is overruled, and a handoff has arrived.
                 self.kept.appointed = None;
+                self.kept.handed_off = None;
                 self.not_before = None;
             }
         }

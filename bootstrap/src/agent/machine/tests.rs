@@ -18,6 +18,7 @@ fn setup(leadership: Leadership) -> Setup {
     Setup {
         node: "a".into(),
         instance: "run-1".into(),
+        boot: "boot-1".into(),
         leadership,
         barred: None,
         leader_runs: true,
@@ -326,6 +327,28 @@ fn a_demotion_goes_in_order_and_the_lease_goes_last() {
     told.tell(Event::Looked(Ok(sight(10, 5)))).expect_not(|action| *action == Action::Wish(LeaseWish::Lead));
     told.tell(Event::Lease(LeaseNote::Seen(Some(holder("b", 6)))));
     assert_eq!(told.mode(), Mode::Candidate, "the handoff has arrived, so it stands by again");
+}
+
+#[test]
+fn a_handoff_outlives_its_agent_until_it_has_arrived_or_its_time_is_over() {
+    let mut told = Told::leading(setup(Leadership::Auto), &[]);
+    assert!(matches!(told.ask(RequestKind::Handoff), Reply::Accepted(_)));
+    let kept = Kept { led: None, ..told.machine.kept().clone() };
+    let again =
+        |boot: &str, kept: &Kept| Told::following(Setup { boot: boot.into(), ..setup(Leadership::Auto) }, kept.clone());
+    let mut next = again("boot-1", &kept);
+    assert_eq!(next.mode(), Mode::Follower, "another node is to come first");
+    next.tell(Event::Lease(LeaseNote::Seen(Some(holder("b", 6)))));
+    assert_eq!((next.mode(), &next.machine.kept().handed_off), (Mode::Candidate, &None), "it has arrived");
+    let mut next = again("boot-1", &kept);
+    let over = TTL * 3 + setup(Leadership::Auto).start;
+    next.after(over.as_secs() + 1).tell(Event::Looked(Ok(sight(10, 5))));
+    assert_eq!(next.mode(), Mode::Candidate, "nobody wanted it");
+    // What was asked for last counts, and a time of another boot says nothing.
+    let mut next = again("boot-1", &kept);
+    next.ask(RequestKind::Resume);
+    assert_eq!((next.mode(), &next.machine.kept().handed_off), (Mode::Candidate, &None));
+    assert_eq!(again("boot-2", &kept).mode(), Mode::Candidate);
 }
 
 #[test]

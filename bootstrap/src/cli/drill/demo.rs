@@ -55,7 +55,17 @@ pub(super) fn run(args: &DemoArgs, out: &mut Output, cancel: &Cancel) -> Result<
     world.wait_leads("a")?;
     let inventory = world.inventory()?;
     world.result(&inventory.display().to_string());
-    world.bring_up("b")?;
+    world.prepare("b")?;
+    world.prepare("c")?;
+    world.next("The drill is gone through: nothing is changed.");
+    let inventory = inventory.display().to_string();
+    let common = ["--inventory", &inventory, "--runs", "drills", "--target", "b"];
+    let dry = world.bootstrap("desk", &[&["drill", "run", "full"][..], &common].concat())?;
+    let confirm = dry["id"].as_str().unwrap_or_default().to_owned();
+    world.next("The drill is done.");
+    let done = world
+        .bootstrap("desk", &[&["drill", "run", "full"][..], &common, &["--execute", "--confirm", &confirm]].concat())?;
+    world.result(&done["directory"].to_string());
     out.report(&Demoed { directory, seconds: began.elapsed().as_secs_f64() })?;
     Ok(Exit::DONE)
 }

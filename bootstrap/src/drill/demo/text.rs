@@ -98,12 +98,20 @@ pub(super) fn inventory(string: &str, program: &str, ingress: SocketAddr, nodes:
          [ingress]\nurl = {}\n\n[ingress.identity]\npath = \"/who\"\nnode = [\"/node\"]\ninstance = [\"/instance\"]\nterm = [\"/term\"]\n",
         text(&format!("http://{ingress}/")),
     );
+    let snapkit = program.replace("/bootstrap", "/snapkit");
+    let snapshot = [snapkit.as_str(), "snapshot", "state={directory}/current", "--json"].map(str::to_owned);
+    let _ = write!(
+        file,
+        "\n[drill]\nwrite = \"/add\"\nread = \"/who\"\nconflicts = \"/conflicts\"\nblank = \"c\"\nsoak_seconds = 3\n\
+         dead_man_seconds = 60\nsnapshot = {}\n",
+        list(&snapshot),
+    );
     for (number, node) in nodes.iter().enumerate() {
         let preferred = if number == 0 { "leader" } else { "follower" };
         let _ = write!(
             file,
             "\n[[node]]\nname = {}\npreferred = \"{preferred}\"\nsurface = {}\nservice = {}\ndirectory = {}\nprogram = {}\n\
-             reach = {}\ndriver = \"process\"\n",
+             reach = {}\ndriver = \"process\"\nbring_up = [\"--leave-paths\"]\n",
             text(&node.name),
             text(&format!("http://{}/", node.agent)),
             text(&format!("http://{}/", node.service)),

@@ -54,6 +54,9 @@ pub struct Inventory {
     pub thresholds: Thresholds,
     /// What a scenario may stop.
     pub scope: Scope,
+    /// Where services say how much work they have begun and not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// What clients reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
@@ -413,6 +416,15 @@ impl Default for Thresholds {
 pub struct Scope {
     /// Names of units; nothing by default.
     pub stop: Vec<String>,
+}
+
+/// Where a service says how much work it has begun and not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// A path of the service.
+    pub path: String,
+    /// A JSON pointer to the number.
+    pub pointer: String,
 }
 
 impl Inventory {

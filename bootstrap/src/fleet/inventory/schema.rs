@@ -102,6 +102,8 @@ pub const KEYS: &[Key] = &[
     key("thresholds", "drain_seconds", "number", "60", "how long work may take to drain"),
     key("thresholds", "max_failover_seconds", "number", "none", "how long clients may be without an answer"),
     key("thresholds", "max_data_lag_events", "number", "none", "how many events may be lost"),
+    key("work", "path", "path", REQUIRED, "a path of every service that says how much work it has not ended"),
+    key("work", "pointer", "pointer", REQUIRED, "leads to that number in its JSON answer"),
     key("scope", "stop", "list of units", "none", "what a scenario may stop beside the one service that leads"),
     key("ingress", "url", "address", REQUIRED, "what clients ask for"),
     key("ingress", "addresses", "list of addresses", "any", "what its host name must resolve to"),

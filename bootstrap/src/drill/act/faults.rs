@@ -1,0 +1,102 @@
+//! Deeds that break something on a node and take it back, and the leader's snapshot.
+
+use serde_json::Value;
+
+use super::{Drill, kept, until};
+use crate::drill::deeds::Broken;
+use crate::drill::fault::Injected;
+use crate::evidence::event::{Actor as By, What};
+use crate::scenario::Outcome;
+use crate::scenario::execute::Turn;
+
+impl Drill<'_> {
+    fn fault_args<'a>(&'a self, broken: &'a Broken, node: &str, heal: bool) -> Vec<&'a str> {
+        // What the inventory names goes before what is built in.
+        let named = self.inventory.node(node).and_then(|node| node.faults.get(&broken.fault));
+        let argv = named.map(|named| if heal { &named.heal } else { &named.inject });
+        let argv = argv.into_iter().flatten().map(String::as_str);
+        let mut args: Vec<&str> = argv.collect();
+        if !args.is_empty() {
+            args.insert(0, "--");
+        }
+        args
+    }
+
+    fn ask_fault(&self, broken: &Broken, heal: bool, turn: &Turn<'_>) -> Result<(String, Injected), Outcome> {
+        let node = turn.step.on.first().cloned().unwrap_or_default();
+        let directory = self.handle(&node)?.directory();
+        let mut args = vec!["drill", "fault", &broken.fault, &directory, "--confirm", &turn.plan.id];
+        args.extend(heal.then_some("--heal"));
+        args.push("--json");
+        args.extend(self.fault_args(broken, &node, heal));
+        let what = if heal { "taken back" } else { "injected" };
+        let ended = self.handle(&node)?.bootstrap(&args, b"", turn.within);
+        let ended = ended.map_err(|error| Outcome::failed("unreachable", error.to_string()))?;
+        let said =
+            super::answer(&ended).map_err(|ran| ran.outcome(&format!("{} on {node} is not {what}", broken.fault)))?;
+        let injected = serde_json::from_value(said).map_err(|error| Outcome::failed("strange", error.to_string()))?;
+        Ok((node, injected))
+    }
+
+    /// Injects a fault; an injection that an orchestrator before this one asked for is only told again.
+    pub(super) fn break_it(&mut self, broken: &Broken, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
+        let (node, injected) = self.ask_fault(broken, false, turn)?;
+        let event = What::Fault {
+            fault: broken.fault.clone(),
+            node: node.clone(),
+            at_mono_ns: injected.at_mono_ns,
+            boot_id: injected.boot_id.clone(),
+        };
+        kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
+        Ok(Outcome::ok(format!("{} on {node} at {} ns since its boot", broken.fault, injected.at_mono_ns)))
+    }
+
+    /// Takes a fault back, and waits until the node is what it should be.
+    pub(super) fn heal_it(&mut self, broken: &Broken, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
+        let node = turn.step.on.first().cloned().unwrap_or_default();
+        let past = turn.journal.past();
+        let begun =
+            past.iter().any(|(_, what)| matches!(what, What::StepBegin { phase, .. } if phase == "demote-primary"));
+        let healed = past.iter().any(|(_, what)| matches!(what, What::Heal { .. }));
+        if !begun {
+            return Ok(Outcome::skipped("nothing was broken"));
+        }
+        if !healed && self.state(&node).is_err() {
+            let (node, injected) = self.ask_fault(broken, true, turn)?;
+            let event = What::Heal {
+                fault: broken.fault.clone(),
+                node,
+                at_mono_ns: injected.at_mono_ns,
+                boot_id: injected.boot_id,
+            };
+            kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
+        }
+        let found = until(turn.within.mul_f32(0.8), || {
+            let state = self.state(&node)?;
+            let settled = state.health.ok && state.ready.ok && ["leader", "standby"].contains(&&*state.role);
+            if settled { Ok(state.role) } else { Err(format!("{node} is {}: {}", state.role, state.ready.why)) }
+        });
+        found.map(|role| Outcome::ok(format!("{node} is {role}"))).map_err(|why| Outcome::failed("timeout", why))
+    }
+
+    /// Has the leader take a snapshot, as the inventory says.
+    pub(super) fn take_snapshot(&mut self, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
+        let Some(argv) = &self.inventory.drill.snapshot else {
+            return Ok(Outcome::skipped("the inventory names no command: the last snapshot of the timer counts"));
+        };
+        let node = turn.step.on.first().cloned().unwrap_or_default();
+        let handle = self.handle(&node)?;
+        let directory = handle.directory();
+        let argv: Vec<String> = argv.iter().map(|word| word.replace("{directory}", &directory)).collect();
+        let ended = handle.run(&argv, b"", turn.within);
+        let ended = ended.map_err(|error| Outcome::failed("unreachable", error.to_string()))?;
+        if !ended.is_good() {
+            return Err(Outcome::failed("command", format!("{} on {node}: {}", argv[0], ended.why())));
+        }
+        let name = "collect/snapshot.txt";
+        kept(self.run.write(name, ended.stdout.as_bytes()), name)?;
+        let said: Option<Value> = serde_json::from_str(&ended.stdout).ok();
+        let snapshot = said.and_then(|said| Some(said.get("name")?.as_str()?.to_owned()));
+        Ok(Outcome::ok(snapshot.unwrap_or_else(|| "taken".to_owned())).evidence(name))
+    }
+}

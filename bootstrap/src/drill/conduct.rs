@@ -1,0 +1,341 @@
+//! Conducting a drill: from what is asked for to a run with an end.
+//!
+//! A dry run and an execution are made from the same plan; an execution wants a dry run of that plan that passed lately. One run
+//! at a time goes on for a group, and none is begun while an interrupted one waits to be gone on with or taken back. Layer: the
+//! edge; steps are done by `scenario::execute`.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use manifests::digest::Digest;
+
+use super::act::Drill;
+use super::deeds::{self, Deeds};
+use super::frame::{Frame, FrameError, Opening};
+use crate::evidence::event::{Actor as By, Begin, Mode, What};
+use crate::evidence::facts::plan_digest;
+use crate::evidence::run_dir::RunDir;
+use crate::fleet::inventory::Inventory;
+use crate::fleet::node::Handle;
+use crate::scenario::act::Mover;
+use crate::scenario::execute::{self, ExecuteError, Finished, Journal, Kept};
+use crate::scenario::field::Ground;
+use crate::scenario::grammar::GrammarError;
+use crate::scenario::resolve::{ResolveError, Seen, Sight, Wish, resolve};
+use crate::scenario::runs::{Lock, Runs, RunsError};
+use crate::scenario::{Plan, Scenario};
+
+/// Who conducts, and what with.
+pub struct Conductor<'c> {
+    /// The fleet.
+    pub inventory: &'c Inventory,
+    /// Where the inventory is.
+    pub fleet: &'c Path,
+    /// Where runs are kept.
+    pub runs: Runs,
+    /// The one string, with an address that means the same everywhere.
+    pub origin: String,
+    /// The first root, which is the pin.
+    pub root: Digest,
+    /// The chain.
+    pub chain: Digest,
+    /// This program.
+    pub program: PathBuf,
+    /// The name of this machine.
+    pub machine: String,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// `full` or `restore`.
+    pub scenario: String,
+    /// A scenario of the operator's own, in its place.
+    pub text: Option<String>,
+    /// The node that is restored cold, if not as the inventory says.
+    pub blank: Option<String>,
+    /// Who is to take over, if a person says so.
+    pub target: Option<String>,
+    /// What whoever will verify gave beforehand.
+    pub challenge: Option<String>,
+    /// Who asks.
+    pub actor: String,
+    /// Who approved it; empty where nobody was asked.
+    pub approver: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why a drill does not begin, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConductError {
+    /// There is no such scenario.
+    #[error("there is no drill {0:?}; expected full or restore")]
+    NoScenario(String),
+    /// Nobody says which node is restored cold.
+    #[error("no node is named that is restored cold")]
+    NoBlank,
+    /// A node that is none of the inventory.
+    #[error("the inventory has no node {0:?}")]
+    NoNode(String),
+    /// The scenario cannot be used.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
+    /// There is no plan.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The directory of runs does not allow it.
+    #[error(transparent)]
+    Runs(#[from] RunsError),
+    /// It could not be framed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It could not go on.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The machine failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was to be done.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A run that ended, or was interrupted.
+pub struct Conducted {
+    /// Where it is.
+    pub run: RunDir,
+    /// What was planned.
+    pub plan: Plan,
+    /// What became of it.
+    pub finished: Finished,
+    frame: Option<Frame>,
+    _lock: Option<Lock>,
+}
+
+impl Conducted {
+    /// Removes what lay beside the run directory, where the run has an end.
+    ///
+    /// # Errors
+    /// [`FrameError`]
+    pub fn close(self) -> Result<(), FrameError> {
+        self.frame.map_or(Ok(()), Frame::close)
+    }
+}
+
+impl Conductor<'_> {
+    /// The node that is restored cold.
+    ///
+    /// # Errors
+    /// [`ConductError::NoBlank`], [`ConductError::NoNode`]
+    pub fn blank(&self, asked: &Asked) -> Result<String, ConductError> {
+        let blank = asked.blank.as_ref().or(self.inventory.drill.blank.as_ref()).ok_or(ConductError::NoBlank)?;
+        self.inventory.node(blank).map(|node| node.name.clone()).ok_or_else(|| ConductError::NoNode(blank.clone()))
+    }
+
+    /// The scenario with its text.
+    ///
+    /// # Errors
+    /// [`ConductError`]
+    pub fn scenario(&self, asked: &Asked) -> Result<(Scenario, String), ConductError> {
+        let text = match &asked.text {
+            Some(text) => text.clone(),
+            None => deeds::text(&asked.scenario, &self.blank(asked)?)
+                .ok_or_else(|| ConductError::NoScenario(asked.scenario.clone()))?,
+        };
+        Ok((Scenario::parse(&asked.scenario, &text, &Deeds)?, text))
+    }
+
+    /// A plan for what is seen of the fleet now.
+    ///
+    /// # Errors
+    /// [`ConductError`]
+    pub fn plan(&self, asked: &Asked, mode: Mode, id: String, now: Timestamp) -> Result<Plan, ConductError> {
+        let (scenario, text) = self.scenario(asked)?;
+        let wish = Wish {
+            id,
+            mode,
+            challenge: asked.challenge.clone(),
+            now,
+            actor: asked.actor.clone(),
+            reason: asked.reason.clone(),
+            old_leader: None,
+            target: asked.target.clone(),
+        };
+        let mut plan = resolve(&scenario, &text, &self.sight(), &wish)?;
+        plan.kind = if asked.text.is_some() { "full".to_owned() } else { asked.scenario.clone() };
+        if plan.group.is_empty() {
+            plan.group = self.inventory.name.clone();
+        }
+        Ok(plan.sealed())
+    }
+
+    fn sight(&self) -> Sight {
+        let patience = self.inventory.patience();
+        let seen = |handle: Handle| {
+            let (state, silence) = match handle.state(patience) {
+                Ok(state) => (Some(state), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            let preferred = handle.node().preferred == crate::fleet::inventory::Preferred::Leader;
+            Seen { name: handle.name().to_owned(), preferred, state, silence }
+        };
+        let limits = &self.inventory.thresholds;
+        let thresholds = [
+            ("max_failover_seconds", limits.max_failover_seconds),
+            ("max_data_lag_events", limits.max_data_lag_events),
+        ];
+        let thresholds = thresholds.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
+        Sight {
+            nodes: Handle::all(self.inventory).into_iter().map(seen).collect(),
+            ingress: self.inventory.ingress.is_some(),
+            ingress_driver: self.inventory.ingress.as_ref().is_some_and(|ingress| ingress.config.is_some()),
+            inventory: self.inventory.digest(),
+            thresholds: thresholds.collect(),
+            scope_stop: self.inventory.scope.stop.clone(),
+        }
+    }
+
+    fn lock(&self, plan: &Plan) -> Result<Lock, ConductError> {
+        let who = format!("{} {} of {}, process {}", plan.kind, plan.id, plan.actor, std::process::id());
+        Ok(self.runs.lock(&plan.group, &who)?)
+    }
+
+    /// Goes through a plan without changing anything on a node.
+    ///
+    /// # Errors
+    /// [`ConductError`]
+    pub fn rehearse(&self, plan: Plan, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
+        let run = self.runs.begin(&plan)?;
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| ConductError::Io { what, source }
+        };
+        let mut journal = Kept::create(run.path(), &self.machine).map_err(failed("begin the timeline"))?;
+        let tool = super::act::this_program().map_err(failed("read this program"))?;
+        let begin = Begin {
+            id: plan.id.clone(),
+            run: plan.kind.clone(),
+            scenario: plan.scenario.clone(),
+            mode: plan.mode,
+            group: plan.group.clone(),
+            challenge: plan.challenge.clone().unwrap_or_default(),
+            plan: plan_digest(
+                &serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(failed("read the plan"))?,
+            ),
+            root: self.root,
+            chain: self.chain,
+            operator: plan.actor.clone(),
+            approver: String::new(),
+            reason: plan.reason.clone(),
+            tool,
+        };
+        journal.add(By::Tool, None, What::Begin(Box::new(begin))).map_err(failed("write the timeline"))?;
+        let finished = self.go(&plan, &run, &mut journal, stopped)?;
+        Ok(Conducted { run, plan, finished, frame: None, _lock: None })
+    }
+
+    /// Does a plan; `confirm` is the id of its dry run.
+    ///
+    /// # Errors
+    /// [`ConductError`]; nothing was touched unless the timeline of the run says so.
+    pub fn execute(
+        &self,
+        plan: Plan,
+        confirm: &str,
+        approver: &str,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Conducted, ConductError> {
+        self.runs.confirm(confirm, &plan, plan.made)?;
+        let lock = self.lock(&plan)?;
+        if let Some(interrupted) = self.runs.interrupted(&plan.group)?.into_iter().next() {
+            return Err(RunsError::Interrupted { id: interrupted.plan.id }.into());
+        }
+        let run = self.runs.begin(&plan)?;
+        let opening = Opening {
+            inventory: self.inventory,
+            fleet: self.fleet,
+            run: &run,
+            plan: &plan,
+            root: self.root,
+            chain: self.chain,
+            program: self.program.clone(),
+            approver: approver.to_owned(),
+            abort: self.abort_command(&plan.id),
+            machine: self.machine.clone(),
+        };
+        let (frame, mut journal) = Frame::open(&opening)?;
+        let finished = self.go(&plan, &run, &mut journal, stopped)?;
+        self.ended(run, plan, finished, frame, lock)
+    }
+
+    /// Goes on with an interrupted run.
+    ///
+    /// # Errors
+    /// [`ConductError`]
+    pub fn resume(&self, id: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
+        let found = self.runs.find(id)?;
+        let lock = self.lock(&found.plan)?;
+        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
+        let finished = self.go(&found.plan, &found.directory, &mut journal, stopped)?;
+        self.ended(found.directory, found.plan, finished, frame, lock)
+    }
+
+    /// Takes an interrupted run back.
+    ///
+    /// # Errors
+    /// [`ConductError`]
+    pub fn abort(&self, id: &str, reason: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
+        let found = self.runs.find(id)?;
+        let lock = self.lock(&found.plan)?;
+        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
+        let ground = Ground::new(self.inventory.clone());
+        let mut actor = self.actor(&ground, &found.directory);
+        let finished = execute::abort(&found.plan, reason, &mut journal, &mut actor, stopped)?;
+        self.ended(found.directory, found.plan, finished, frame, lock)
+    }
+
+    fn ended(
+        &self,
+        run: RunDir,
+        plan: Plan,
+        finished: Finished,
+        frame: Frame,
+        lock: Lock,
+    ) -> Result<Conducted, ConductError> {
+        if finished.verdict.is_some() {
+            frame.end_measuring()?;
+        }
+        Ok(Conducted { run, plan, finished, frame: Some(frame), _lock: Some(lock) })
+    }
+
+    fn actor<'a>(&'a self, ground: &'a Ground, run: &RunDir) -> Drill<'a> {
+        let mover = Mover::new(ground, Some(run.clone()), self.runs.path());
+        Drill::new(self.inventory, run.clone(), self.origin.clone(), Box::new(mover))
+    }
+
+    fn go(
+        &self,
+        plan: &Plan,
+        run: &RunDir,
+        journal: &mut Kept,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Finished, ConductError> {
+        let ground = Ground::new(self.inventory.clone());
+        let mut actor = self.actor(&ground, run);
+        Ok(execute::run(plan, journal, &mut actor, stopped)?)
+    }
+
+    /// What the keeper starts when nobody goes on with the run.
+    fn abort_command(&self, id: &str) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let mut words = vec![path(&self.program)];
+        words.extend(
+            ["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned),
+        );
+        words.extend(["--inventory".to_owned(), path(self.fleet), "--runs".to_owned(), path(self.runs.path())]);
+        words
+    }
+}
