@@ -15,6 +15,7 @@ pub mod compare;
 pub mod disk;
 pub mod engine;
 pub mod every_kind;
+pub mod evidence;
 pub mod fleet;
 pub mod fuzz;
 pub mod gate;
