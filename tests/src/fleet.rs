@@ -1,5 +1,6 @@
 //! Fleets that are not ours: nodes and control plane of a few lines of Python, nginx as the ingress.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,9 +17,9 @@ use crate::group::PATIENCE;
 pub struct StandIns {
     directory: TempDir,
     servers: Child,
-    nginx: Option<Child>,
+    nginx: RefCell<Option<Child>>,
     ports: Value,
-    ingress: u16,
+    ingress: Cell<u16>,
 }
 
 impl StandIns {
@@ -31,7 +32,8 @@ impl StandIns {
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("service/stand_in.py");
         let servers = Command::new("python3").arg(script).arg(directory.path()).args(&all).spawn().unwrap();
-        let mut stand_ins = Self { directory, servers, nginx: None, ports: Value::Null, ingress: 0 };
+        let mut stand_ins =
+            Self { directory, servers, nginx: RefCell::default(), ports: Value::Null, ingress: Cell::default() };
         let file = stand_ins.path("ports.json");
         wait_for("the servers", || file.exists());
         stand_ins.ports = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
@@ -52,7 +54,7 @@ impl StandIns {
 
     /// Where a server listens.
     pub fn url(&self, name: &str) -> String {
-        let port = if name == "ingress" { Some(self.ingress.into()) } else { self.ports[name].as_u64() };
+        let port = if name == "ingress" { Some(self.ingress.get().into()) } else { self.ports[name].as_u64() };
         format!("http://127.0.0.1:{}/", port.unwrap())
     }
 
@@ -90,9 +92,9 @@ impl StandIns {
     }
 
     /// nginx before these servers: the first one gets everything, as long as it answers.
-    pub fn ingress(&mut self, upstreams: &[&str]) {
-        if self.ingress == 0 {
-            self.ingress = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    pub fn ingress(&self, upstreams: &[&str]) {
+        if self.ingress.get() == 0 {
+            self.ingress.set(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         }
         let servers: Vec<String> = (upstreams.iter().enumerate())
             .map(|(number, name)| {
@@ -108,18 +110,18 @@ impl StandIns {
              uwsgi_temp_path {here}/uwsgi;\n  scgi_temp_path {here}/scgi;\n  upstream app {{ {} keepalive 32; }}\n  \
              server {{ listen 127.0.0.1:{}; location / {{ proxy_pass http://app; proxy_next_upstream error timeout http_404; }} }}\n}}\n",
             servers.join(" "),
-            self.ingress
+            self.ingress.get()
         );
         self.write("nginx.conf", config);
         self.stop_ingress();
         let child = nginx(&self.path("nginx.conf")).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.nginx = Some(child.expect("nginx is installed"));
-        let port = self.ingress;
+        self.nginx.replace(Some(child.expect("nginx is installed")));
+        let port = self.ingress.get();
         wait_for("nginx", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 
     /// Ends nginx.
-    pub fn stop_ingress(&mut self) {
+    pub fn stop_ingress(&self) {
         if let Some(mut nginx) = self.nginx.take() {
             // The master ends its workers, which a kill would leave behind.
             let pid = rustix::process::Pid::from_child(&nginx);
@@ -132,7 +134,7 @@ impl StandIns {
     /// `{name}` there for the address of that server.
     pub fn inventory(&self, nodes: &[&str], more: &str) -> String {
         let mut text = format!("name = \"orders\"\n{more}\n");
-        if self.ingress != 0 && !text.contains("[ingress]") {
+        if self.ingress.get() != 0 && !text.contains("[ingress]") {
             text += &format!("[ingress]\nurl = \"{}\"\n", self.url("ingress"));
         }
         if !text.contains("[control]") {
@@ -151,7 +153,7 @@ impl StandIns {
         for (name, port) in self.ports.as_object().unwrap() {
             text = text.replace(&format!("127.0.0.1:{port}"), &name.to_uppercase());
         }
-        text.replace(&format!("127.0.0.1:{}", self.ingress), "INGRESS")
+        text.replace(&format!("127.0.0.1:{}", self.ingress.get()), "INGRESS")
     }
 }
 

@@ -14,7 +14,7 @@ const NODES: [&str; 2] = ["node-a", "node-b"];
 
 /// A healthy pair: node-a leads, and the ingress leads there.
 fn pair() -> StandIns {
-    let mut fleet = StandIns::start(&NODES);
+    let fleet = StandIns::start(&NODES);
     fleet.node("node-a", "leader");
     fleet.node("node-b", "standby");
     fleet.control(&control("node-a"));
@@ -101,7 +101,7 @@ fn a_healthy_pair_behind_nginx_passes() {
 
 #[test]
 fn every_answer_has_its_form_in_the_table() {
-    let mut fleet = pair();
+    let fleet = pair();
     fleet.set("node-b", "/healthz", json!({"body": ""}));
     fleet.set("node-b", "/readyz", json!({"status": 503, "body": "behind"}));
     fleet.set("node-b", "/rolez", json!({"body": "promoting"}));
@@ -110,10 +110,27 @@ fn every_answer_has_its_form_in_the_table() {
     let operator = Operator::of(&fleet);
     let run = operator.run(&["probe", "--skip-node", "node-a"]).expect(1);
     insta::assert_snapshot!(operator.text(&run), @r#"
-    surface  health                                                                                       ready                                                                                        role                                                                                         answered by
-    ingress  ERROR(error sending request: client error (Connect): tcp connect error: Connection refu…)  ERROR(error sending request: client error (Connect): tcp connect error: Connection refu…)  ERROR(error sending request: client error (Connect): tcp connect error: Connection refu…)  not known
-    node-a   skipped                                                                                      skipped                                                                                      skipped                                                                                      -
-    node-b   200(<empty>)                                                                                 503(behind)                                                                                  200(promoting)                                                                               node-b, instance node-b-1, term 7
+    surface  health                                                       ready                                                        role                                                         answered by
+    ingress  ERROR(tcp connect error: Connection refused (os error 111))  ERROR(tcp connect error: Connection refused (os error 111))  ERROR(tcp connect error: Connection refused (os error 111))  not known
+    node-a   skipped                                                      skipped                                                      skipped                                                      -
+    node-b   200(<empty>)                                                 503(behind)                                                  200(promoting)                                               node-b, instance node-b-1, term 7
+    control  mode=normal holder=node-a-4711 (node node-a by its prefix) term=7 expires=2026-11-21T16:00:00Z
+    lease holder: node-a; ingress target: not known
+    FAILED ingress health (no_answer): expected 200(ok), found ERROR(tcp connect error: Connection refused (os error 111))
+    FAILED ingress ready (no_answer): expected 200(ready), found ERROR(tcp connect error: Connection refused (os error 111))
+    FAILED ingress role (no_answer): expected leader, found ERROR(tcp connect error: Connection refused (os error 111))
+    FAILED node-b health (unexpected): expected 200(ok), found 200(<empty>)
+    FAILED node-b ready (unexpected): expected 200(ready), found 503(behind)
+    FAILED node-b role (unknown_role): expected leader or standby, found 200(promoting)
+    FAILED fleet exactly_one_leader (no_leader): expected one node that leads, found no leader among node-b, node-a not asked
+    skipped node-a health: left out by --skip-node
+    skipped node-a ready: left out by --skip-node
+    skipped node-a role: left out by --skip-node
+    skipped control lease_agrees: no one node that says it leads
+    skipped ingress ingress_leads_to_leader: it is not known which node answers: tcp connect error: Connection refused (os error 111)
+    warning: the control plane 127.0.0.1 is on the machine of node-a, node-b, and is lost together with it
+    warning: the control plane 127.0.0.1 is behind the ingress, and cannot be asked when that fails
+    7 FAILED: 2 passed, 7 failed, 5 skipped, asked from here
     "#);
 }
 
@@ -263,7 +280,7 @@ fn a_probe_that_verified_nothing_does_not_pass() {
 
 #[test]
 fn the_word_leader_does_not_tell_which_node_answers() {
-    let mut fleet = pair();
+    let fleet = pair();
     // A page of the old leader that still says what it said: node-b behind the ingress, node-a leads.
     fleet.node("node-b", "leader");
     fleet.ingress(&["node-b", "node-a"]);
@@ -291,6 +308,7 @@ fn the_word_leader_does_not_tell_which_node_answers() {
 fn a_header_can_say_who_answers() {
     let fleet = pair();
     fleet.set("node-a", "/v1/state", json!({"status": 404}));
+    fleet.set("node-b", "/v1/state", json!({"status": 404}));
     fleet.set("node-a", "/rolez", json!({"body": "leader", "headers": {"X-Served-By": "node-a"}}));
     let operator = Operator::with(&fleet, "[identity]\nheader = \"x-served-by\"");
     let report = operator.probe(&[], 0);
@@ -431,7 +449,7 @@ fn a_path_that_is_broken_from_the_ingress_alone_is_named() {
         eprintln!("NOT TESTED HERE: network namespaces");
         return;
     }
-    let mut fleet = pair();
+    let fleet = pair();
     fleet.dead("node-a");
     fleet.node("node-b", "leader");
     fleet.control(&control("node-b"));
@@ -451,17 +469,25 @@ fn a_path_that_is_broken_from_the_ingress_alone_is_named() {
 
 #[test]
 fn topology_shows_who_decides_what_and_where_the_two_differ() {
-    let mut fleet = pair();
+    let fleet = pair();
     let operator = Operator::of(&fleet);
+    // Addresses are of different lengths, so the columns are not of the same width every time.
+    let columns = |text: String| {
+        let line = |line: &str| {
+            let words = line.split("  ").map(str::trim).filter(|words| !words.is_empty());
+            words.collect::<Vec<_>>().join("  ")
+        };
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    };
     let run = operator.run(&["topology"]).expect(0);
-    insta::assert_snapshot!(operator.text(&run), @r"
+    insta::assert_snapshot!(columns(operator.text(&run)), @r"
     fleet orders
-    node    host    prefers   is        term  surface         service  reach
-    node-a  node-a  leader    leader    7     http://NODE-A/  -        -
-    node-b  node-b  follower  follower  7     http://NODE-B/  -        -
+    node  host  prefers  is  term  surface  service  reach
+    node-a  node-a  leader  leader  7  http://NODE-A/  -  -
+    node-b  node-b  follower  follower  7  http://NODE-B/  -  -
     ingress http://INGRESS/ -> node-a, then node-b
     control http://CONTROL/
-    lease holder:   node-a (the lease, as http://CONTROL/ has it)
+    lease holder:  node-a (the lease, as http://CONTROL/ has it)
     ingress target: node-a (http://INGRESS/, by whom it can reach of node-a, node-b)
     - the lease decides who leads; a preferred role decides nothing
     - the ingress decides where traffic goes, by whom it can reach; it does not know the lease unless it asks /leader
@@ -482,9 +508,7 @@ fn topology_shows_who_decides_what_and_where_the_two_differ() {
       "(control)" -> "node-a" [label="lease"];
     }
     "#);
-    drop(operator);
     fleet.ingress(&["node-b"]);
-    let operator = Operator::of(&fleet);
     let shown = operator.run(&["topology", "--json"]).expect(1).json("bootstrap.topology/1");
     assert_eq!((&shown["agree"], &shown["ingress_target"]["node"]), (&json!(false), &json!("node-b")));
     assert_eq!(shown["notes"][0], "ALARM: node-a holds the lease and node-b gets the traffic");
@@ -495,7 +519,7 @@ fn topology_shows_who_decides_what_and_where_the_two_differ() {
 
 #[test]
 fn triage_names_the_class_and_the_next_command() {
-    let mut fleet = pair();
+    let fleet = pair();
     let triaged = |fleet: &StandIns, args: &[&str], code: i32| {
         let operator = Operator::of(fleet);
         let found = operator.run(&[&["triage", "--json"], args].concat()).expect(code).json("bootstrap.triage/1");
