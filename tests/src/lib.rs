@@ -17,6 +17,8 @@ pub mod engine;
 pub mod every_kind;
 pub mod fleet;
 pub mod evidence;
+pub mod evidence;
+pub mod fleet;
 pub mod fuzz;
 pub mod gate;
 pub mod group;
