@@ -6,11 +6,11 @@
 
 As leader it locks SHARED/exclusive, which the kernel gives to one process and takes from a dead one, and appends a line to
 SHARED/conflicts when somebody else has it. It appends numbered lines to its state, each forced to disk, and then to
-SHARED/writes, where everybody's stand in their true order. It answers /ready, /role and /instance on a port of the system's
-choice, which it writes into SHARED/NODE.port.
+SHARED/writes, where everybody's stand in their true order. It answers /ready, /role, /instance, /work, and what probes ask,
+on the port in SHARED/NODE.listen or one of the system's choice, which it writes into SHARED/NODE.port.
 
 Files of the test: SHARED/NODE.not-ready (it answers 503 meanwhile), SHARED/NODE.ignores-term (when it is started),
-SHARED/NODE.quiet (writes nothing meanwhile).
+SHARED/NODE.quiet (writes nothing meanwhile), SHARED/NODE.active (how much work it says it has not ended).
 """
 
 import fcntl
@@ -39,6 +39,15 @@ def said(name):
     return os.path.exists(shared(f"{NODE}.{name}"))
 
 
+def number(name):
+    """What a file of the test says in one number; 0 without it."""
+    try:
+        with open(shared(f"{NODE}.{name}"), encoding="utf-8") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
 def append(path, value):
     # One write of one line, behind whatever others wrote meanwhile.
     line = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -54,7 +63,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
             text = ROLE
         elif self.path == "/instance":
             text = json.dumps({"node": NODE, "role": ROLE, "term": TERM, "pid": os.getpid(), "n": count})
-        elif self.path == "/ready":
+        elif self.path == "/work":
+            text = json.dumps({"active": number("active")})
+        elif self.path == "/healthz":
+            text = "ok"
+        elif self.path == "/rolez":
+            text = {"leader": "leader", "follower": "standby"}[ROLE]
+        elif self.path in ("/ready", "/readyz"):
             code, text = (503, "not ready") if said("not-ready") else (200, "ready")
         else:
             code = 404
@@ -96,7 +111,7 @@ def run(role):
         append(shared("conflicts"), {"node": NODE, "term": TERM, "exclusive": "passed to a follower"})
     if said("ignores-term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", number("listen")), Answers)
     temporary = shared(f"{NODE}.port.new")
     with open(temporary, "w", encoding="utf-8") as port:
         port.write(str(server.server_address[1]))

@@ -16,6 +16,10 @@ pub mod disk;
 pub mod drill;
 pub mod engine;
 pub mod every_kind;
+pub mod evidence;
+pub mod evidence;
+pub mod fleet;
+pub mod fleet;
 pub mod fuzz;
 pub mod gate;
 pub mod group;
@@ -26,6 +30,7 @@ pub mod kill;
 pub mod machine;
 pub mod numbers;
 pub mod python;
+pub mod scene;
 
 pub use every_kind::EveryKind;
 pub use issuer::Issuer;

@@ -220,7 +220,7 @@ fn kept(written: io::Result<()>, name: &str) -> Result<(), Outcome> {
 }
 
 /// The `snapkit` command beside a `bootstrap` command.
-fn snapkit_beside(program: &str) -> String {
+pub(super) fn snapkit_beside(program: &str) -> String {
     let beside = Path::new(program).parent().filter(|parent| !parent.as_os_str().is_empty());
     beside.map_or_else(|| "snapkit".to_owned(), |parent| parent.join("snapkit").display().to_string())
 }
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_engine_is_looked_for_beside_the_program() {
-        assert_eq!(snapkit_beside("/opt/bin/bootstrap"), "/opt/bin/snapkit");
+        assert_eq!(snapkit_beside("/opt/bootstrap/bin/bootstrap"), "/opt/bootstrap/bin/snapkit");
         assert_eq!(snapkit_beside("bootstrap"), "snapkit");
     }
 }

@@ -256,7 +256,9 @@ impl Conductor<'_> {
             mode: plan.mode,
             group: plan.group.clone(),
             challenge: plan.challenge.clone().unwrap_or_default(),
-            plan: plan_digest(&serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(io("read the plan"))?),
+            plan: plan_digest(
+                &serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(io("read the plan"))?,
+            ),
             root: self.root,
             chain: self.chain,
             operator: plan.actor.clone(),
@@ -364,7 +366,8 @@ impl Conductor<'_> {
         let patience = self.inventory.patience();
         let seq = |handle: Handle| handle.state(patience).ok()?.view.lease.seq;
         let newest = Handle::all(self.inventory).into_iter().filter_map(seq).max().unwrap_or(0);
-        collect::lease(run, store, &conducted.plan.group, newest.saturating_sub(ENTRIES_BACK)).map_err(io("copy the lease"))?;
+        collect::lease(run, store, &conducted.plan.group, newest.saturating_sub(ENTRIES_BACK))
+            .map_err(io("copy the lease"))?;
         let sealed = seal(run, signer)?;
         let recorded = match conducted.plan.mode {
             Mode::Simulated => Err("nothing was changed, and a dry run is not recorded".to_owned()),
@@ -440,7 +443,9 @@ impl Conductor<'_> {
     fn abort_command(&self, id: &str) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut words = vec![path(&self.program)];
-        words.extend(["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned));
+        words.extend(
+            ["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned),
+        );
         words.extend(["--inventory".to_owned(), path(self.fleet), "--runs".to_owned(), path(self.runs.path())]);
         words
     }

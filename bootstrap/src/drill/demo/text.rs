@@ -106,7 +106,7 @@ pub(super) fn inventory(
          [ingress]\nurl = {}\n\n[ingress.identity]\npath = \"/who\"\nnode = [\"/node\"]\ninstance = [\"/instance\"]\nterm = [\"/term\"]\n",
         text(&format!("http://{ingress}/")),
     );
-    let snapkit = program.replace("/bootstrap", "/snapkit");
+    let snapkit = crate::drill::act::snapkit_beside(program);
     let snapshot = [snapkit.as_str(), "snapshot", "state={directory}/current", "--json"].map(str::to_owned);
     let _ = write!(
         file,

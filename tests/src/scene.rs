@@ -1,0 +1,196 @@
+//! A fleet to move leads in: a [`Group`] whose agents answer on loopback, an ingress in front of it, and its inventory.
+//!
+//! The ingress leads each connection to the first upstream of its configuration that accepts one, and reads that file when it
+//! is reloaded. Followers are cold, so that only a leader accepts connections.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::group::{Group, Options};
+use crate::{Run, binary};
+
+/// A group with an ingress and an inventory.
+pub struct Scene {
+    /// The group.
+    pub group: Group,
+    /// Where services listen.
+    pub services: Vec<SocketAddr>,
+    /// Where clients connect.
+    pub ingress: SocketAddr,
+}
+
+fn free() -> SocketAddr {
+    // Free a moment ago; nobody else on this machine asks for this one.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Scene {
+    /// The group with everything around it; no agent is started.
+    pub fn new(options: Options) -> Self {
+        let save =
+            "[hooks]\nsave = { argv = [SNAPKIT, 'snapshot', 'tree=node/current', '--json'], timeout_seconds = 60 }\n";
+        let agent = format!("{}{save}", options.agent);
+        let group = Group::new(Options { agent, ..options });
+        let mut services = Vec::new();
+        let mut nodes = String::new();
+        for (number, node) in group.nodes.iter().enumerate() {
+            let (agent, service) = (free(), free());
+            let file = node.machine.path("node/bootstrap.toml");
+            let text = fs::read_to_string(&file).unwrap();
+            fs::write(&file, format!("{text}\n[surface]\nlisten = \"{agent}\"\n")).unwrap();
+            fs::write(node.file("listen"), service.port().to_string()).unwrap();
+            let preferred = if number == 0 { "leader" } else { "follower" };
+            nodes += &format!(
+                "[[node]]\nname = \"{}\"\npreferred = \"{preferred}\"\nsurface = \"http://{agent}/\"\n\
+                 service = \"http://{service}/\"\ndirectory = \"{}\"\nprogram = \"{}\"\nreach = []\n",
+                node.name,
+                node.machine.arg("node"),
+                binary::bootstrap().display(),
+            );
+            services.push(service);
+        }
+        let machine = &group.issuer.machine;
+        let upstreams: String = services.iter().map(|address| format!("    server {address};\n")).collect();
+        let config = machine.write("ingress/app.conf", format!("upstream app {{\n{upstreams}}}\n"));
+        let loaded = Arc::new(Mutex::new(services.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ingress = listener.local_addr().unwrap();
+        let seen = Arc::clone(&loaded);
+        let loading = machine.path("ingress/reload");
+        let from = config.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().filter_map(Result::ok) {
+                // Whoever reloads removes the old mark by writing it; the next connection is by the new file.
+                if fs::remove_file(&loading).is_ok() {
+                    *seen.lock().unwrap() = servers(&fs::read_to_string(&from).unwrap_or_default());
+                }
+                let upstreams = seen.lock().unwrap().clone();
+                thread::spawn(move || drop(forward(client, &upstreams)));
+            }
+        });
+        let from = group.from();
+        let config = config.display();
+        let inventory = format!(
+            "name = \"loopback\"\nfrom = \"{from}\"\nmanifest = \"app\"\n\
+             [thresholds]\nprobe_seconds = 5\nmax_failover_seconds = 120\n\
+             [work]\npath = \"/work\"\npointer = \"/active\"\n\
+             [ingress]\nurl = \"http://{ingress}/\"\nreach = []\nprogram = \"{}\"\nconfig = \"{config}\"\n\
+             validate = [\"grep\", \"-q\", \"upstream app\", \"{config}\"]\n\
+             reload = [\"touch\", \"{}\"]\n\
+             [ingress.identity]\npath = \"/instance\"\n{nodes}",
+            binary::bootstrap().display(),
+            machine.arg("ingress/reload"),
+        );
+        machine.write("fleet.toml", inventory);
+        Self { group, services, ingress }
+    }
+
+    /// The same, with every agent started; the first node leads and everybody stands by close behind.
+    #[track_caller]
+    pub fn led(options: Options) -> Self {
+        let mut scene = Self::new(options);
+        scene.group.lead_by(0);
+        scene.settle(&[]);
+        scene
+    }
+
+    /// Waits until everybody stands by but who leads and `but`.
+    #[track_caller]
+    pub fn settle(&self, but: &[usize]) -> usize {
+        let leader = self.group.leader(but);
+        for (number, node) in self.group.nodes.iter().enumerate() {
+            if number != leader && !but.contains(&number) {
+                node.wait("is a candidate close behind", |state| {
+                    state["mode"] == "candidate" && state["chain"]["lag"] == 0
+                });
+            }
+        }
+        leader
+    }
+
+    /// `bootstrap COMMAND`, where the orchestrator runs.
+    pub fn bootstrap(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args))
+    }
+
+    /// The same, not started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.group.issuer.machine.bootstrap_command(args);
+        command.env("SNAPKIT_INVENTORY", self.group.issuer.machine.path("fleet.toml"));
+        command
+    }
+
+    /// A dry run that passes, and its id.
+    #[track_caller]
+    pub fn rehearsed(&self, scenario: &str, more: &[&str]) -> String {
+        let args = [&["failover", scenario, "--json"], more].concat();
+        let ran = self.bootstrap(&args).expect(0).json("bootstrap.failover/1");
+        assert_eq!((&ran["verdict"], &ran["mode"]), (&"passed".into(), &"simulated".into()), "{ran:#}");
+        ran["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A dry run, and then the same for real.
+    #[track_caller]
+    pub fn execute(&self, scenario: &str, more: &[&str]) -> Run {
+        let id = self.rehearsed(scenario, more);
+        let args =
+            [&["failover", scenario, "--execute", "--confirm", &id, "--reason", "test", "--json"], more].concat();
+        self.bootstrap(&args)
+    }
+
+    /// The same, as a process that can be killed.
+    #[track_caller]
+    pub fn begin(&self, scenario: &str) -> Child {
+        let id = self.rehearsed(scenario, &[]);
+        let mut command =
+            self.command(&["failover", scenario, "--execute", "--confirm", &id, "--reason", "test", "--json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The directory of runs.
+    pub fn runs(&self) -> PathBuf {
+        self.group.issuer.machine.path("drills")
+    }
+
+    /// What answers at the ingress; `None` when nothing does.
+    pub fn answers(&self) -> Option<Value> {
+        let mut stream = TcpStream::connect(self.ingress).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.write_all(b"GET /instance HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+}
+
+/// The addresses in a configuration, in order.
+fn servers(text: &str) -> Vec<SocketAddr> {
+    let address = |line: &str| line.trim().strip_prefix("server ")?.trim_end_matches(';').parse().ok();
+    text.lines().filter_map(address).collect()
+}
+
+fn forward(mut client: TcpStream, upstreams: &[SocketAddr]) -> io::Result<()> {
+    let found = upstreams.iter().find_map(|address| TcpStream::connect_timeout(address, Duration::from_secs(1)).ok());
+    let Some(mut upstream) = found else {
+        let _ = client.read(&mut [0; 4096]);
+        client.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+        return client.shutdown(Shutdown::Both);
+    };
+    let (mut from, mut into) = (client.try_clone()?, upstream.try_clone()?);
+    let there = thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut into);
+        let _ = into.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut upstream, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = there.join();
+    Ok(())
+}
