@@ -9,6 +9,8 @@ mod keep;
 mod measure;
 mod run;
 
+pub(super) use run::conductor;
+
 use clap::{Args, Subcommand};
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};

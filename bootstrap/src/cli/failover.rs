@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use bootstrap::drill::act::Drill;
+use bootstrap::drill::deeds::Deeds;
+use bootstrap::drill::frame::{Frame, FrameError, Opening};
 use bootstrap::evidence::event::{CheckStatus, Failure, Mode, StepStatus};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::fleet::inventory::Inventory;
@@ -11,12 +14,12 @@ use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
 use bootstrap::scenario::execute::{self, ExecuteError, Finished, Kept, Verdict};
 use bootstrap::scenario::field::Ground;
-use bootstrap::scenario::moves::Moves;
 use bootstrap::scenario::plan::Plan;
 use bootstrap::scenario::resolve::{Wish, resolve};
 use bootstrap::scenario::runs::{Found, Runs, RunsError, new_id};
 use clap::Args;
 use jiff::Timestamp;
+use manifests::digest::Digest;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};
@@ -166,14 +169,20 @@ impl Report for Ran {
 
 pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
-    let chosen = Chosen::of(args.scenario.as_deref(), args.scenario_file.as_ref(), &Moves)?;
-    let here =
-        Here { args, runs: Runs::at(&args.runs.runs), ground: Ground::new(inventory.clone()), inventory, cancel };
-    let name = &chosen.scenario.name;
+    let fleet = std::path::absolute(&args.inventory.inventory)?;
+    let runs = Runs::at(&std::path::absolute(&args.runs.runs)?);
+    let ground = Ground::new(inventory.clone());
+    let here = Here { args, runs, fleet, ground, inventory, machine: machine(), cancel };
     let ran = match (args.resume, args.abort) {
-        (true, _) => here.resume(name)?,
-        (_, true) => here.abort(name)?,
-        _ => here.anew(&chosen)?,
+        (false, false) => here.anew(&here.chosen()?, out)?,
+        // What is done is stored with the run; only its name is asked for.
+        (resume, _) => {
+            let name = match &args.scenario {
+                Some(name) => name.clone(),
+                None => here.chosen()?.scenario.name,
+            };
+            if resume { here.resume(&name, out)? } else { here.abort(&name, out)? }
+        }
     };
     out.report(&ran)?;
     Ok(match ran.verdict {
@@ -185,14 +194,20 @@ pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Res
 
 struct Here<'a> {
     args: &'a FailoverArgs,
+    fleet: PathBuf,
     inventory: Inventory,
     ground: Ground,
     runs: Runs,
+    machine: String,
     cancel: &'a Cancel,
 }
 
 impl Here<'_> {
-    fn anew(&self, chosen: &Chosen) -> Result<Ran, CliError> {
+    fn chosen(&self) -> Result<Chosen, CliError> {
+        Chosen::of(self.args.scenario.as_deref(), self.args.scenario_file.as_ref(), &Deeds)
+    }
+
+    fn anew(&self, chosen: &Chosen, out: &Output) -> Result<Ran, CliError> {
         let mode = if self.args.execute { Mode::Execute } else { Mode::Simulated };
         let now = Timestamp::now();
         let wish = Wish {
@@ -206,59 +221,69 @@ impl Here<'_> {
             target: self.args.cast.target.clone(),
         };
         let plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
-        // Whoever goes through something changes nothing and holds up nobody.
-        let _lock = match &self.args.confirm {
-            None => None,
-            Some(confirmed) => {
-                let lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
-                if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
-                    return Err(problem(RunsError::Interrupted { id: open.plan.id }));
-                }
-                self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
-                Some(lock)
-            }
+        let Some(confirmed) = &self.args.confirm else {
+            // Whoever goes through something changes nothing and holds up nobody.
+            return self.rehearse(&plan, out);
         };
-        let directory = self.runs.begin(&plan).map_err(problem)?;
-        let mut kept = Kept::create(directory.path(), &here())?;
-        begin::write(&plan, &self.inventory, &mut kept)?;
-        let finished = execute::run(&plan, &mut kept, &mut self.mover(&directory), &|| self.cancel.is_requested());
-        self.ran(&plan, &directory, finished)
+        let _lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
+        if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
+            return Err(problem(RunsError::Interrupted { id: open.plan.id }));
+        }
+        self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
+        self.execute(&plan, out)
+    }
+
+    fn rehearse(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
+        let directory = self.runs.begin(plan).map_err(problem)?;
+        let mut kept = Kept::create(directory.path(), &self.machine)?;
+        let (root, chain) = self.followed(out);
+        begin::write(plan, root, chain, &mut kept)?;
+        let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
+        self.ran(plan, &directory, finished, None)
+    }
+
+    fn execute(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
+        let directory = self.runs.begin(plan).map_err(problem)?;
+        let (frame, mut kept) = self.open(plan, &directory, out)?;
+        let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
+        self.ran(plan, &directory, finished, Some(frame))
     }
 
     /// Goes on with the newest run of this scenario that has no end.
-    fn resume(&self, scenario: &str) -> Result<Ran, CliError> {
+    fn resume(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let found = self.newest(scenario, |found| !found.is_over())?.ok_or_else(|| {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             problem(RunsError::NotInterrupted { scenario, runs })
         })?;
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
-        let mut kept = self.reopen(&found)?;
+        let (frame, mut kept) = self.reopen(&found, out)?;
         let stopped = || self.cancel.is_requested();
-        let mut mover = self.mover(&found.directory);
+        let mut actor = self.actor(&found.directory);
         let finished = match found.is_aborting() {
             // Its way back was interrupted; that is gone on with.
-            true => execute::abort(&found.plan, "gone on with", &mut kept, &mut mover, &stopped),
-            false => execute::run(&found.plan, &mut kept, &mut mover, &stopped),
+            true => execute::abort(&found.plan, "gone on with", &mut kept, &mut actor, &stopped),
+            false => execute::run(&found.plan, &mut kept, &mut actor, &stopped),
         };
-        self.ran(&found.plan, &found.directory, finished)
+        self.ran(&found.plan, &found.directory, finished, Some(frame))
     }
 
     /// Takes back the newest run of this scenario: in its own timeline while that has no end, else as a run of its own.
-    fn abort(&self, scenario: &str) -> Result<Ran, CliError> {
+    fn abort(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let reason = self.args.reason.clone().unwrap_or_default();
-        let Some(found) = self.newest(scenario, |_| true)? else {
+        // A way back has none of its own.
+        let found = self.newest(scenario, |found| !found.is_over() || !found.plan.rollback.is_empty())?;
+        let Some(found) = found else {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             return Err(problem(RunsError::NotInterrupted { scenario, runs }));
         };
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
-        let stopped = || self.cancel.is_requested();
         if !found.is_over() {
-            let mut kept = self.reopen(&found)?;
-            let mut mover = self.mover(&found.directory);
-            let finished = execute::abort(&found.plan, &reason, &mut kept, &mut mover, &stopped);
-            return self.ran(&found.plan, &found.directory, finished);
+            let (frame, mut kept) = self.reopen(&found, out)?;
+            let (mut actor, stopped) = (self.actor(&found.directory), || self.cancel.is_requested());
+            let finished = execute::abort(&found.plan, &reason, &mut kept, &mut actor, &stopped);
+            return self.ran(&found.plan, &found.directory, finished, Some(frame));
         }
         if found.passed() {
             let next = "`bootstrap failover switchback` gives the lead back";
@@ -266,12 +291,44 @@ impl Here<'_> {
                 CliError::refused(format!("{} passed: there is nothing to take back", found.plan.id)).next(next)
             );
         }
-        let plan = found.plan.way_back(new_id("back")?, Timestamp::now(), actor(), reason);
-        let directory = self.runs.begin(&plan).map_err(problem)?;
-        let mut kept = Kept::create(directory.path(), &here())?;
-        begin::write(&plan, &self.inventory, &mut kept)?;
-        let finished = execute::run(&plan, &mut kept, &mut self.mover(&directory), &stopped);
-        self.ran(&plan, &directory, finished)
+        self.execute(&found.plan.way_back(new_id("back")?, Timestamp::now(), actor(), reason), out)
+    }
+
+    /// Root and chain of the fleet; zeroes where the chain cannot be read, which must not hold up an emergency.
+    fn followed(&self, out: &Output) -> (Digest, Digest) {
+        let none = Digest([0; 32]);
+        let Ok(from) = self.inventory.origin() else { return (none, none) };
+        let root = from.pin.root;
+        match super::drill::conductor(&self.inventory, &self.fleet, self.runs.path(), out) {
+            Ok(conductor) => (root, conductor.chain),
+            Err(error) => {
+                Output::new(out.is_json(), false).warn(format_args!("the chain cannot be read from here: {error}"));
+                (root, none)
+            }
+        }
+    }
+
+    fn open(&self, plan: &Plan, directory: &RunDir, out: &Output) -> Result<(Frame, Kept), CliError> {
+        let (root, chain) = self.followed(out);
+        let program = std::env::current_exe()?;
+        let path = |path: &std::path::Path| path.display().to_string();
+        let mut abort = vec![path(&program)];
+        abort.extend(["failover", &plan.scenario, "--abort", "--reason", "nobody went on with it"].map(str::to_owned));
+        abort.extend(["--allow-in-repo".to_owned(), "--inventory".to_owned(), path(&self.fleet)]);
+        abort.extend(["--runs".to_owned(), path(self.runs.path())]);
+        let opening = Opening {
+            inventory: &self.inventory,
+            fleet: &self.fleet,
+            run: directory,
+            plan,
+            root,
+            chain,
+            program,
+            approver: String::new(),
+            abort,
+            machine: self.machine.clone(),
+        };
+        Frame::open(&opening).map_err(framed)
     }
 
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
@@ -290,33 +347,41 @@ impl Here<'_> {
         Err(CliError::refused(what).next("name the inventory that it began with, as it was"))
     }
 
-    /// The timeline of a run that was interrupted, which may have been before its first line.
-    fn reopen(&self, found: &Found) -> Result<Kept, CliError> {
-        if found.events.is_empty() {
-            let file = found.directory.file(bootstrap::evidence::timeline::FILE);
-            // Nothing whole was written, so nothing was done.
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-            let mut kept = Kept::create(found.directory.path(), &here())?;
-            begin::write(&found.plan, &self.inventory, &mut kept)?;
-            return Ok(kept);
+    /// A run that was interrupted, which may have been before the first line of its timeline.
+    fn reopen(&self, found: &Found, out: &Output) -> Result<(Frame, Kept), CliError> {
+        if !found.events.is_empty() {
+            return Frame::reopen(&found.directory, &self.machine).map_err(framed);
         }
-        Ok(Kept::resume(found.directory.path(), &here())?)
+        // Nothing whole was written, so nothing was done.
+        match std::fs::remove_file(found.directory.file(bootstrap::evidence::timeline::FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => self.open(&found.plan, &found.directory, out),
+        }
     }
 
-    fn mover(&self, directory: &RunDir) -> Mover<'_> {
+    fn actor(&self, directory: &RunDir) -> Drill<'_> {
         let attested: BTreeMap<String, String> = self.args.attest.iter().cloned().collect();
-        Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested)
+        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested);
+        let origin = self.inventory.origin().map(|from| from.to_string()).unwrap_or_default();
+        Drill::new(&self.inventory, directory.clone(), origin, Box::new(mover))
     }
 
-    fn ran(&self, plan: &Plan, directory: &RunDir, finished: Result<Finished, ExecuteError>) -> Result<Ran, CliError> {
+    fn ran(
+        &self,
+        plan: &Plan,
+        directory: &RunDir,
+        finished: Result<Finished, ExecuteError>,
+        frame: Option<Frame>,
+    ) -> Result<Ran, CliError> {
         let finished = finished.map_err(|error| {
             let refused = !matches!(error, ExecuteError::Journal(_));
             let error = CliError::from(error);
             if refused { error.with_exit(Exit::REFUSED) } else { error }
         })?;
+        if let (Some(frame), Some(_)) = (frame, finished.verdict) {
+            frame.end_measuring().map_err(framed)?;
+            frame.close().map_err(framed)?;
+        }
         let verdict = match finished.verdict {
             Some(Verdict::Passed) => "passed",
             Some(Verdict::Failed) => "failed",
@@ -373,8 +438,18 @@ impl Here<'_> {
 }
 
 /// The name of this machine.
-fn here() -> String {
+fn machine() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn framed(error: FrameError) -> CliError {
+    match error {
+        FrameError::Busy(_) => CliError::from(error).with_exit(Exit::REFUSED).next("wait until it has ended"),
+        FrameError::Measure(_) => {
+            CliError::from(error).next("nothing was changed; `bootstrap drill prober --help` tries it by hand")
+        }
+        FrameError::Io { .. } => error.into(),
+    }
 }
 
 fn problem(error: RunsError) -> CliError {

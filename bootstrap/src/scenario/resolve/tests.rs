@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::agent::view::View;
+use crate::drill::deeds::Deeds;
 use crate::scenario::builtin;
-use crate::scenario::moves::Moves;
 use crate::surfaces::board::Reading;
 use crate::surfaces::examples;
 use crate::surfaces::state::Limits;
@@ -50,7 +50,7 @@ fn group() -> Sight {
 }
 
 fn plan(name: &str, sight: &Sight, wish: &Wish) -> Result<Plan, ResolveError> {
-    let scenario = builtin::scenario(name, &Moves).unwrap().unwrap();
+    let scenario = builtin::scenario(name, &Deeds).unwrap().unwrap();
     resolve(&scenario, builtin::text(name).unwrap(), sight, wish)
 }
 
