@@ -5,9 +5,14 @@
 //! edge; steps are done by `scenario::execute`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
+use manifests::keys::Signer;
+use serde_json::Value;
+use snapkit::chain::Chain;
+use snapkit::store::Store;
 
 use super::act::Drill;
 use super::deeds::{self, Deeds};
@@ -15,6 +20,8 @@ use super::frame::{Frame, FrameError, Opening};
 use crate::evidence::event::{Actor as By, Begin, Mode, What};
 use crate::evidence::facts::plan_digest;
 use crate::evidence::run_dir::RunDir;
+use crate::evidence::seal::{Sealed, seal};
+use crate::evidence::{EvidenceError, collect};
 use crate::fleet::inventory::Inventory;
 use crate::fleet::node::Handle;
 use crate::scenario::act::Mover;
@@ -24,6 +31,18 @@ use crate::scenario::grammar::GrammarError;
 use crate::scenario::resolve::{ResolveError, Seen, Sight, Wish, resolve};
 use crate::scenario::runs::{Lock, Runs, RunsError};
 use crate::scenario::{Plan, Scenario};
+
+/// How long it may take to put something into the chain.
+const RECORD_LIMIT: Duration = Duration::from_secs(60);
+/// How many records before the newest are copied, at most.
+const RECORDS_BACK: u64 = 1000;
+/// How many entries of the lease log before the newest are copied, at most.
+const ENTRIES_BACK: u64 = 2000;
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> ConductError {
+    let what = what.to_owned();
+    move |source| ConductError::Io { what, source }
+}
 
 /// Who conducts, and what with.
 pub struct Conductor<'c> {
@@ -93,6 +112,12 @@ pub enum ConductError {
     /// It could not go on.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
+    /// It could not be put into the chain that it begins: nothing was touched.
+    #[error("the chain cannot be told that it begins: {0}")]
+    Begin(String),
+    /// What was collected could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] EvidenceError),
     /// The machine failed.
     #[error("cannot {what}")]
     Io {
@@ -101,6 +126,15 @@ pub enum ConductError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// What is left of a run.
+#[derive(Debug)]
+pub struct Closed {
+    /// The bundle.
+    pub sealed: Sealed,
+    /// Where in the chain it stands that it ended; else why it does not.
+    pub recorded: Result<u64, String>,
 }
 
 /// A run that ended, or was interrupted.
@@ -165,7 +199,7 @@ impl Conductor<'_> {
             target: asked.target.clone(),
         };
         let mut plan = resolve(&scenario, &text, &self.sight(), &wish)?;
-        plan.kind = if asked.text.is_some() { "full".to_owned() } else { asked.scenario.clone() };
+        plan.kind = "drill".to_owned();
         if plan.group.is_empty() {
             plan.group = self.inventory.name.clone();
         }
@@ -209,12 +243,8 @@ impl Conductor<'_> {
     /// [`ConductError`]
     pub fn rehearse(&self, plan: Plan, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
         let run = self.runs.begin(&plan)?;
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |source| ConductError::Io { what, source }
-        };
-        let mut journal = Kept::create(run.path(), &self.machine).map_err(failed("begin the timeline"))?;
-        let tool = super::act::this_program().map_err(failed("read this program"))?;
+        let mut journal = Kept::create(run.path(), &self.machine).map_err(io("begin the timeline"))?;
+        let tool = super::act::this_program().map_err(io("read this program"))?;
         let begin = Begin {
             id: plan.id.clone(),
             run: plan.kind.clone(),
@@ -222,9 +252,7 @@ impl Conductor<'_> {
             mode: plan.mode,
             group: plan.group.clone(),
             challenge: plan.challenge.clone().unwrap_or_default(),
-            plan: plan_digest(
-                &serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(failed("read the plan"))?,
-            ),
+            plan: plan_digest(&serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(io("read the plan"))?),
             root: self.root,
             chain: self.chain,
             operator: plan.actor.clone(),
@@ -232,7 +260,7 @@ impl Conductor<'_> {
             reason: plan.reason.clone(),
             tool,
         };
-        journal.add(By::Tool, None, What::Begin(Box::new(begin))).map_err(failed("write the timeline"))?;
+        journal.add(By::Tool, None, What::Begin(Box::new(begin))).map_err(io("write the timeline"))?;
         let finished = self.go(&plan, &run, &mut journal, stopped)?;
         Ok(Conducted { run, plan, finished, frame: None, _lock: None })
     }
@@ -267,8 +295,84 @@ impl Conductor<'_> {
             machine: self.machine.clone(),
         };
         let (frame, mut journal) = Frame::open(&opening)?;
+        if let Err(why) = self.record_begun(&plan, &mut journal) {
+            journal.add(By::Tool, None, What::End { passed: false }).map_err(io("write the timeline"))?;
+            frame.close()?;
+            return Err(ConductError::Begin(why));
+        }
         let finished = self.go(&plan, &run, &mut journal, stopped)?;
         self.ended(run, plan, finished, frame, lock)
+    }
+
+    /// The chain is told that the run begins, by whoever may write it; where nobody leads anything, the timeline says so.
+    fn record_begun(&self, plan: &Plan, journal: &mut Kept) -> Result<(), String> {
+        let bytes = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
+        let told = match self.record(&bytes) {
+            Ok(told) => told,
+            Err(why) if plan.old_leader.is_none() => {
+                let text = format!("the chain was not told that this begins: {why}");
+                return journal.add(By::Tool, None, What::Note { text }).map_err(|error| error.to_string());
+            }
+            Err(why) => return Err(why),
+        };
+        let digest = told.get("digest").and_then(Value::as_str).and_then(|digest| digest.parse().ok());
+        let (Some(seq), Some(digest)) = (told.get("seq").and_then(Value::as_u64), digest) else {
+            return Err(format!("a strange answer: {told}"));
+        };
+        let recorded = What::Recorded { phase: "begun".to_owned(), seq, digest };
+        journal.add(By::Tool, None, recorded).map_err(|error| error.to_string())
+    }
+
+    /// Has the node that leads put something into the chain.
+    fn record(&self, bytes: &[u8]) -> Result<Value, String> {
+        let patience = self.inventory.patience();
+        let leads = |handle: &Handle| handle.state(patience).is_ok_and(|state| state.leader.ok);
+        let handle = Handle::all(self.inventory).into_iter().find(leads).ok_or("no node leads that could write it")?;
+        let directory = handle.directory();
+        let args = ["evidence", "record", "--node", &directory, "--json"];
+        let ended = handle.bootstrap(&args, bytes, RECORD_LIMIT).map_err(|error| error.to_string())?;
+        if !ended.is_good() {
+            return Err(format!("{}: {}", handle.name(), ended.why()));
+        }
+        serde_json::from_str(&ended.stdout).map_err(|error| format!("{}: {error}", handle.name()))
+    }
+
+    /// Copies the signed objects of the store into a run that has an end, seals it, and has the chain told of it.
+    ///
+    /// # Errors
+    /// [`ConductError`]; what was collected stays, and the run can be sealed later.
+    pub fn seal(
+        &self,
+        conducted: &Conducted,
+        chain: &Chain<'_>,
+        store: &dyn Store,
+        signer: &dyn Signer,
+    ) -> Result<Closed, ConductError> {
+        let run = &conducted.run;
+        let head = chain.head().map_or(0, |newest| newest.record.header.seq);
+        collect::chain(run, store, head.saturating_sub(RECORDS_BACK)).map_err(io("copy the chain"))?;
+        let name = self.inventory.manifest.as_deref().unwrap_or("main");
+        match collect::manifest(run, store, name) {
+            // A store without a manifest shows that by itself.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            copied => copied.map_err(io("copy the manifest"))?,
+        }
+        let patience = self.inventory.patience();
+        let seq = |handle: Handle| handle.state(patience).ok()?.view.lease.seq;
+        let newest = Handle::all(self.inventory).into_iter().filter_map(seq).max().unwrap_or(0);
+        collect::lease(run, store, &conducted.plan.group, newest.saturating_sub(ENTRIES_BACK)).map_err(io("copy the lease"))?;
+        let sealed = seal(run, signer)?;
+        let recorded = match conducted.plan.mode {
+            Mode::Simulated => Err("nothing was changed, and a dry run is not recorded".to_owned()),
+            Mode::Execute => self.record_ended(&sealed),
+        };
+        Ok(Closed { sealed, recorded })
+    }
+
+    fn record_ended(&self, sealed: &Sealed) -> Result<u64, String> {
+        let bytes = std::fs::read(&sealed.statement).map_err(|error| error.to_string())?;
+        let told = self.record(&bytes)?;
+        told.get("seq").and_then(Value::as_u64).ok_or_else(|| format!("a strange answer: {told}"))
     }
 
     /// Goes on with an interrupted run.
@@ -332,9 +436,7 @@ impl Conductor<'_> {
     fn abort_command(&self, id: &str) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut words = vec![path(&self.program)];
-        words.extend(
-            ["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned),
-        );
+        words.extend(["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned));
         words.extend(["--inventory".to_owned(), path(self.fleet), "--runs".to_owned(), path(self.runs.path())]);
         words
     }

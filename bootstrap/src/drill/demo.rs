@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::fault::{self, Kind};
 use crate::client::Client;
-use crate::command::{self, Leftovers};
+use crate::command::{self, Finished, Leftovers};
 
 /// The nodes.
 pub const NODES: [&str; 3] = ["a", "b", "c"];
@@ -356,7 +356,30 @@ impl World {
         self.run(machine, "bootstrap", args)
     }
 
+    /// Runs `bootstrap` on a machine, whose answer may be no.
+    ///
+    /// # Errors
+    /// [`DemoError::Command`] when it has no answer.
+    pub fn bootstrap_any(&mut self, machine: &str, args: &[&str]) -> Result<Value, DemoError> {
+        let (shown, ended) = self.ended(machine, "bootstrap", args)?;
+        let read = serde_json::from_str(&ended.stdout);
+        read.map_err(|_| DemoError::Command { command: shown, why: ended.why() })
+    }
+
+    /// The pin in the one string.
+    pub fn pin(&self) -> String {
+        self.string.split_once("#root=").map(|(_, pin)| pin.to_owned()).unwrap_or_default()
+    }
+
     fn run(&mut self, machine: &str, name: &str, args: &[&str]) -> Result<Value, DemoError> {
+        let (shown, ended) = self.ended(machine, name, args)?;
+        if !ended.is_good() {
+            return Err(DemoError::Command { command: shown, why: ended.why() });
+        }
+        serde_json::from_str(&ended.stdout).map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
+    }
+
+    fn ended(&mut self, machine: &str, name: &str, args: &[&str]) -> Result<(String, Finished), DemoError> {
         let shown = shown(name, args);
         (self.tell)(Told::Command(&shown));
         let mut command = Command::new(&self.program);
@@ -369,11 +392,7 @@ impl World {
             .envs(self.environment(machine));
         // What a bring-up leaves behind is the agent.
         let ended = command::run(command, LIMIT, Leftovers::Leave).map_err(failed(format!("run {name}")))?;
-        if !ended.is_good() {
-            return Err(DemoError::Command { command: shown, why: ended.why() });
-        }
-        serde_json::from_str(&ended.stdout)
-            .map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
+        Ok((shown, ended))
     }
 
     /// Tells what comes next.

@@ -47,6 +47,8 @@ pub fn run(path: &Path, subject: Subject, fields: &Fields, ended: &dyn Fn() -> O
     let mut i = 0;
     let why = loop {
         if let Some(why) = ended() {
+            // Once more, so that what it was told to watch to its end was watched to its end.
+            series.add(&Line::Sample(ask(&asker, &url, fields, i)))?;
             break why;
         }
         let left = BootTime::now().until(due);

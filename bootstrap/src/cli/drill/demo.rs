@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bootstrap::drill::demo::{Settings, Told, World};
+use bootstrap::scenario::runs;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::output::{Output, Report};
@@ -29,6 +31,13 @@ pub(super) struct DemoArgs {
 #[derive(Debug, Serialize)]
 struct Demoed {
     directory: PathBuf,
+    passed: bool,
+    rto_ms: Option<u64>,
+    rpo_events: Option<u64>,
+    bundle: String,
+    bundle_bytes: u64,
+    verify_ms: u64,
+    report: String,
     seconds: f64,
 }
 
@@ -36,7 +45,17 @@ impl Report for Demoed {
     const SCHEMA: &'static str = "bootstrap.drill-demo/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Everything is in {}; remove it when you have seen it.", self.directory.display())
+        writeln!(out)?;
+        if let Some(ms) = self.rto_ms {
+            writeln!(out, "Clients were without an answer for {:.1} s.", ms as f64 / 1000.0)?;
+        }
+        if let Some(events) = self.rpo_events {
+            writeln!(out, "{events} acknowledged events were lost with the leader.")?;
+        }
+        let kib = self.bundle_bytes / 1024;
+        writeln!(out, "The bundle has {kib} KiB, and its verification took {} ms.", self.verify_ms)?;
+        writeln!(out, "Everything took {:.0} s. It is in {}.", self.seconds, self.directory.display())?;
+        writeln!(out, "Look at the report: {}", self.report)
     }
 }
 
@@ -46,28 +65,91 @@ pub(super) fn run(args: &DemoArgs, out: &mut Output, cancel: &Cancel) -> Result<
         let name = format!("bootstrap-demo-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
         std::env::temp_dir().join(name)
     });
-    let program = std::env::current_exe()?;
-    let mut world = World::make(Settings::new(directory.clone(), program), teller(out.is_json()))?;
+    let settings = Settings::new(directory.clone(), std::env::current_exe()?);
+    let mut world = World::make(settings, teller(out.is_json()))?;
     cancel.check()?;
-    world.next("Node a is brought up from the one string and leads.");
+    world.next("Node a is brought up from that string alone, and leads. Clients reach it through an ingress.");
     world.start_ingress()?;
     world.bring_up("a")?;
     world.wait_leads("a")?;
-    let inventory = world.inventory()?;
-    world.result(&inventory.display().to_string());
     world.prepare("b")?;
     world.prepare("c")?;
-    world.next("The drill is gone through: nothing is changed.");
-    let inventory = inventory.display().to_string();
-    let common = ["--inventory", &inventory, "--runs", "drills", "--target", "b"];
-    let dry = world.bootstrap("desk", &[&["drill", "run", "full"][..], &common].concat())?;
-    let confirm = dry["id"].as_str().unwrap_or_default().to_owned();
-    world.next("The drill is done.");
-    let done = world
-        .bootstrap("desk", &[&["drill", "run", "full"][..], &common, &["--execute", "--confirm", &confirm]].concat())?;
-    world.result(&done["directory"].to_string());
-    out.report(&Demoed { directory, seconds: began.elapsed().as_secs_f64() })?;
-    Ok(Exit::DONE)
+    let inventory = world.inventory()?.display().to_string();
+    cancel.check()?;
+
+    world.next("The drill is gone through first: nothing is changed.");
+    // Who verifies it later says something beforehand that nobody could know: no older bundle has it.
+    let challenge = runs::new_id("challenge")?;
+    let full = ["drill", "run", "full", "--inventory", &inventory, "--target", "b", "--challenge", &challenge];
+    let dry = world.bootstrap("desk", &full)?;
+    let confirm = text(&dry, "/id");
+    world.result(&format!("{confirm}: {} steps", dry["steps"].as_array().map_or(0, Vec::len)));
+    cancel.check()?;
+
+    world.next(
+        "Now it is done: b comes up from the manifest, a is killed, b takes over, c is restored from the chain and removed.",
+    );
+    let execute = [&full[..], &["--execute", "--confirm", &confirm]].concat();
+    let done = world.bootstrap_any("desk", &execute)?;
+    for step in done["steps"].as_array().into_iter().flatten() {
+        world.result(&format!("{:8} {}: {}", text(step, "/status"), text(step, "/id"), said(step)));
+    }
+    let passed = done.pointer("/bundle/passed").and_then(Value::as_bool).unwrap_or(false);
+    for check in done.pointer("/bundle/failed").and_then(Value::as_array).into_iter().flatten() {
+        world.result(&format!("NOT SHOWN {}: {}", text(check, "/id"), text(check, "/observed")));
+    }
+
+    world.next("A stranger verifies the bundle: offline, with nothing but the pin, the limits and the challenge.");
+    let (tar, pin) = (text(&done, "/bundle/tar"), world.pin());
+    let asked = ["--max-failover-seconds", "30", "--max-data-lag-events", "500", "--max-age", "1h", "--challenge", &challenge];
+    let verifying = Instant::now();
+    let verified = world.bootstrap_any("desk", &[&["evidence", "verify", &tar, "--pin", &pin][..], &asked].concat())?;
+    let verify_ms = u64::try_from(verifying.elapsed().as_millis()).unwrap_or(u64::MAX);
+    world.result(&text(&verified, "/outcome"));
+    let good = verified["exit_code"].as_u64() == Some(0);
+    for answer in verified["answers"].as_array().into_iter().flatten() {
+        world.result(&answer_line(answer));
+    }
+    let demoed = Demoed {
+        passed: passed && good,
+        rto_ms: done.pointer("/bundle/rto_ms").and_then(Value::as_u64),
+        rpo_events: done.pointer("/bundle/rpo_events").and_then(Value::as_u64),
+        bundle: tar,
+        bundle_bytes: done.pointer("/bundle/bytes").and_then(Value::as_u64).unwrap_or(0),
+        verify_ms,
+        report: text(&done, "/bundle/report"),
+        directory,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    out.report(&demoed)?;
+    Ok(if demoed.passed { Exit::DONE } else { Exit::NO })
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// What a step said, in one short line.
+fn said(step: &Value) -> String {
+    let said = [text(step, "/error"), text(step, "/note")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
+    let mut short: String = said.chars().take(100).collect();
+    if short.len() < said.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn answer_line(answer: &Value) -> String {
+    let of = |name: &str| match answer.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    let mut parts: Vec<String> = Vec::new();
+    if let Some(fields) = answer.as_object() {
+        parts.extend(fields.keys().map(|name| of(name)).filter(|text| !text.is_empty()));
+    }
+    parts.join("  ")
 }
 
 /// Tells as it goes on, on standard output; nothing where the result is to be JSON.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bootstrap::drill::conduct::{Asked, ConductError, Conducted, Conductor};
+use bootstrap::drill::conduct::{Asked, Closed, ConductError, Conducted, Conductor};
 use bootstrap::evidence::event::{CheckStatus, Mode, StepStatus};
 use bootstrap::fleet::inventory::Inventory;
 use bootstrap::origin::{self, Origin};
@@ -14,10 +14,12 @@ use bootstrap::scenario::resolve::ResolveError;
 use bootstrap::scenario::runs::{self, Runs, RunsError};
 use clap::Args;
 use jiff::Timestamp;
+use manifests::keys::SecretKey;
 use manifests::refusal::exit;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 use snapkit::config::{Config, Environment, Flags};
+use snapkit::keyfile;
 use snapkit::manifest::Place;
 use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::output::{Output, Report, write_table};
@@ -52,6 +54,9 @@ pub(super) struct RunArgs {
     /// Take back a run whose orchestrator is gone
     #[arg(long, value_name = "ID", conflicts_with = "execute")]
     abort: Option<String>,
+    /// The key that seals what was found, with the role node [default: this machine's key for the chain]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 /// Where runs are kept.
@@ -115,7 +120,7 @@ pub(in crate::cli) fn conductor<'c>(
     fleet: &'c Path,
     runs: &Path,
     out: &Output,
-) -> Result<Conductor<'c>, CliError> {
+) -> Result<(Conductor<'c>, Origin), CliError> {
     let from = inventory.origin().map_err(|error| {
         CliError::usage(error.to_string()).next("give the inventory `from`, the string that `snapkit init` printed")
     })?;
@@ -127,7 +132,7 @@ pub(in crate::cli) fn conductor<'c>(
     let listener = Arc::new(move |notice: &_| Output::new(json, false).warn(format_args!("{notice}")));
     let origin = Origin::open(&from, inventory.manifest.as_deref(), &config, listener)?;
     let chain = origin.chain(Timestamp::now())?;
-    Ok(Conductor {
+    let conductor = Conductor {
         inventory,
         fleet,
         runs: Runs::at(&std::path::absolute(runs)?),
@@ -136,13 +141,27 @@ pub(in crate::cli) fn conductor<'c>(
         chain: chain.id(),
         program: env::current_exe()?,
         machine: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-    })
+    };
+    Ok((conductor, origin))
+}
+
+/// The key that seals: the one that is named, else that of this machine for the chain.
+fn signer(args: &RunArgs, origin: &Origin) -> Result<SecretKey, CliError> {
+    let key = match &args.key {
+        Some(file) => keyfile::read_secret(file).map_err(CliError::from)?,
+        None => origin.trust.read_node_key(&origin.pin.root).map_err(|error| {
+            CliError::from(error).next("give --key FILE: a key with the role node, which seals what is found")
+        })?,
+    };
+    Ok(key)
 }
 
 pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
     let fleet = std::path::absolute(&args.inventory.inventory)?;
-    let conductor = conductor(&inventory, &fleet, &args.place.runs, out)?;
+    let (conductor, origin) = conductor(&inventory, &fleet, &args.place.runs, out)?;
+    // Before anything is begun: what cannot be sealed shows nothing.
+    let signer = signer(args, &origin)?;
     let stopped = || cancel.is_requested();
     let conducted = match (&args.resume, &args.abort, &args.scenario) {
         (Some(id), _, _) => conductor.resume(id, &stopped),
@@ -151,12 +170,18 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
         _ => return Err(CliError::usage("nothing is asked for")),
     };
     let conducted = conducted.map_err(explained)?;
-    let shown = Shown::of(&conducted);
-    let exit = shown.exit();
-    out.report(&shown)?;
+    let mut shown = Shown::of(&conducted);
     if conducted.finished.verdict.is_some() {
+        let chain = origin.chain(Timestamp::now())?;
+        let closed = conductor.seal(&conducted, &chain, &*origin.store, &signer).map_err(explained)?;
+        if let (Err(why), Mode::Execute) = (&closed.recorded, conducted.plan.mode) {
+            out.warn(format_args!("the chain was not told that this ended: {why}"));
+        }
+        shown.seal(&closed);
         conducted.close()?;
     }
+    let exit = shown.exit();
+    out.report(&shown)?;
     Ok(exit)
 }
 
@@ -212,6 +237,21 @@ struct Shown {
     verdict: Option<Verdict>,
     failed_step: Option<String>,
     steps: Vec<Step>,
+    bundle: Option<Bundle>,
+}
+
+/// What was sealed.
+#[derive(Debug, Serialize)]
+struct Bundle {
+    sha256: String,
+    tar: PathBuf,
+    report: PathBuf,
+    bytes: u64,
+    passed: bool,
+    failed: Vec<Check>,
+    rto_ms: Option<u64>,
+    rpo_events: Option<u64>,
+    record: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -258,15 +298,61 @@ impl Shown {
             verdict: finished.verdict,
             failed_step: finished.failed_step.clone(),
             steps: finished.steps.iter().map(step).collect(),
+            bundle: None,
         }
     }
 
+    fn seal(&mut self, closed: &Closed) {
+        let sealed = &closed.sealed;
+        let result = &sealed.result;
+        let failed = result.checks.iter().filter(|check| check.required && check.status != CheckStatus::Passed);
+        self.bundle = Some(Bundle {
+            sha256: sealed.bundle.to_string(),
+            report: self.directory.join("report.html"),
+            bytes: std::fs::metadata(&sealed.tar).map_or(0, |file| file.len()),
+            tar: sealed.tar.clone(),
+            passed: result.verdict.word() == "passed",
+            failed: failed
+                .map(|check| Check {
+                    id: check.id.clone(),
+                    status: check.status,
+                    observed: check.observed.clone(),
+                    expected: check.expected.clone(),
+                })
+                .collect(),
+            rto_ms: result.measured.rto_ms,
+            rpo_events: result.measured.rpo_events,
+            record: closed.recorded.as_ref().ok().copied(),
+        });
+    }
+
     fn exit(&self) -> Exit {
+        let sealed_badly = self.mode == Mode::Execute && self.bundle.as_ref().is_some_and(|bundle| !bundle.passed);
         match self.verdict {
+            Some(Verdict::Passed) if sealed_badly => Exit::NO,
             Some(Verdict::Passed) => Exit::DONE,
             Some(_) => Exit::NO,
             None => Exit::of_code(exit::COULD_NOT_RUN),
         }
+    }
+}
+
+impl Bundle {
+    fn write_text(&self, mode: Mode, out: &mut dyn Write) -> io::Result<()> {
+        if mode == Mode::Execute {
+            for check in &self.failed {
+                writeln!(out, "NOT SHOWN {}: {}; expected: {}", check.id, check.observed, check.expected)?;
+            }
+        }
+        if let Some(ms) = self.rto_ms {
+            writeln!(out, "recovery took {:.1} s, as clients saw it", ms as f64 / 1000.0)?;
+        }
+        if let Some(events) = self.rpo_events {
+            writeln!(out, "{events} acknowledged events were lost")?;
+        }
+        let record = self.record.map_or_else(|| "not in the chain".to_owned(), |seq| format!("record {seq} of the chain"));
+        writeln!(out, "bundle sha256:{} ({} bytes, {record})", self.sha256, self.bytes)?;
+        writeln!(out, "report: {}", self.report.display())
     }
 }
 
@@ -286,6 +372,9 @@ impl Report for Shown {
         for check in self.steps.iter().flat_map(|step| &step.checks).filter(|check| check.status == CheckStatus::Failed)
         {
             writeln!(out, "FAILED {}: {}; expected: {}", check.id, check.observed, check.expected)?;
+        }
+        if let Some(bundle) = &self.bundle {
+            bundle.write_text(self.mode, out)?;
         }
         writeln!(out, "{}", self.directory.display())?;
         match (self.verdict, self.mode) {

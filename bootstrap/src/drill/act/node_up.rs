@@ -69,14 +69,20 @@ impl Drill<'_> {
     /// Everything that is missing on the nodes.
     pub(super) fn prerequisites(&mut self, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
         let (id, expected) = ("prerequisites", "nothing that the pins ask for is missing");
+        let mut found = serde_json::Map::new();
         for node in &turn.step.on {
-            if let Err(ran) = self.from_string(node, &["--dry-run"], turn.within) {
-                let id = refused_check(ran.class.as_deref(), id);
-                return Err(failed(id, ran.word(), &format!("{node}: {}", ran.why), expected, ""));
+            match self.from_string(node, &["--dry-run"], turn.within) {
+                Ok(report) => drop(found.insert(node.clone(), report.get("prerequisites").cloned().unwrap_or_default())),
+                Err(ran) => {
+                    let id = refused_check(ran.class.as_deref(), id);
+                    return Err(failed(id, ran.word(), &format!("{node}: {}", ran.why), expected, ""));
+                }
             }
         }
+        let name = "collect/prerequisites.json";
+        kept(self.run.write_json(name, &found), name)?;
         let observed = format!("complete on {}", turn.step.on.join(", "));
-        Ok(Outcome::ok(&observed).with(check(id, true, observed, expected, "collect/")))
+        Ok(Outcome::ok(&observed).with(check(id, true, observed, expected, name)).evidence(name))
     }
 
     /// A node comes up from the one string: a follower with its agent, or a cold restore without.
