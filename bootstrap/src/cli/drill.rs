@@ -9,7 +9,7 @@ mod keep;
 mod measure;
 mod run;
 
-pub(super) use run::conductor;
+pub(super) use run::{conductor, explained, signer};
 
 use clap::{Args, Subcommand};
 use snapkit::cancel::Cancel;

@@ -5,14 +5,17 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use bootstrap::drill::act::Drill;
+use bootstrap::drill::conduct::{Closed, Conductor};
 use bootstrap::drill::deeds::Deeds;
 use bootstrap::drill::frame::{Frame, FrameError, Opening};
-use bootstrap::evidence::event::{CheckStatus, Failure, Mode, StepStatus};
+use bootstrap::evidence::event::{Actor as By, CheckStatus, Failure, Mode, StepStatus, What};
+use bootstrap::evidence::result::{Check as Judged, Verdict as Computed};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::fleet::inventory::Inventory;
+use bootstrap::origin::Origin;
 use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
-use bootstrap::scenario::execute::{self, ExecuteError, Finished, Kept, Verdict};
+use bootstrap::scenario::execute::{self, ExecuteError, Finished, Journal, Kept, Verdict};
 use bootstrap::scenario::field::Ground;
 use bootstrap::scenario::plan::Plan;
 use bootstrap::scenario::resolve::{Wish, resolve};
@@ -20,6 +23,7 @@ use bootstrap::scenario::runs::{Found, Runs, RunsError, new_id};
 use clap::Args;
 use jiff::Timestamp;
 use manifests::digest::Digest;
+use manifests::keys::SecretKey;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};
@@ -66,6 +70,9 @@ pub(super) struct FailoverArgs {
     /// What whoever will verify the evidence gave beforehand; kept in it
     #[arg(long, value_name = "TEXT")]
     challenge: Option<String>,
+    /// The key that seals what was found, with the role node [default: this machine's key for the chain]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// What was done for a step that is done by hand
     #[arg(long, value_name = "STEP=TEXT", value_parser = attested)]
     attest: Vec<(String, String)>,
@@ -108,7 +115,20 @@ struct Ran {
     plan_sha256: String,
     directory: PathBuf,
     steps: Vec<Shown>,
+    /// What a stranger can verify; null where it could not be sealed.
+    bundle: Option<Bundle>,
     next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bundle {
+    sha256: String,
+    tar: PathBuf,
+    /// Whether what was found, computed again from the files alone, passed.
+    passed: bool,
+    rto_ms: Option<u64>,
+    /// The required checks that did not pass, and what was found.
+    failed: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +180,14 @@ impl Report for Ran {
             }
         }
         writeln!(out, "{}; kept in {}", self.verdict, self.directory.display())?;
+        if let Some(bundle) = &self.bundle {
+            let gap =
+                bundle.rto_ms.map_or_else(String::new, |ms| format!("; clients were without an answer for {ms} ms"));
+            writeln!(out, "sealed in {}{gap}", bundle.tar.display())?;
+            for failed in &bundle.failed {
+                writeln!(out, "  NOT SHOWN {failed}")?;
+            }
+        }
         if let Some(next) = &self.next {
             writeln!(out, "{next}")?;
         }
@@ -185,7 +213,10 @@ pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Res
         }
     };
     out.report(&ran)?;
+    // What was sealed is what counts: a run that was not shown to pass did not.
+    let is_shown = ran.mode == Mode::Simulated || ran.bundle.as_ref().is_none_or(|bundle| bundle.passed);
     Ok(match ran.verdict {
+        "passed" if !is_shown => Exit::NO,
         "passed" | "aborted" => Exit::DONE,
         "interrupted" => Exit::INTERRUPTED,
         _ => Exit::NO,
@@ -236,17 +267,19 @@ impl Here<'_> {
     fn rehearse(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
         let directory = self.runs.begin(plan).map_err(problem)?;
         let mut kept = Kept::create(directory.path(), &self.machine)?;
-        let (root, chain) = self.followed(out);
+        let link = self.link(out);
+        let (root, chain) = self.origin(link.as_ref());
         begin::write(plan, root, chain, &mut kept)?;
         let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
-        self.ran(plan, &directory, finished, None)
+        self.ran(plan, &directory, finished, None, link, out)
     }
 
     fn execute(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
         let directory = self.runs.begin(plan).map_err(problem)?;
-        let (frame, mut kept) = self.open(plan, &directory, out)?;
+        let link = self.link(out);
+        let (frame, mut kept) = self.open(plan, &directory, link.as_ref())?;
         let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
-        self.ran(plan, &directory, finished, Some(frame))
+        self.ran(plan, &directory, finished, Some(frame), link, out)
     }
 
     /// Goes on with the newest run of this scenario that has no end.
@@ -257,7 +290,8 @@ impl Here<'_> {
         })?;
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
-        let (frame, mut kept) = self.reopen(&found, out)?;
+        let link = self.link(out);
+        let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
         let stopped = || self.cancel.is_requested();
         let mut actor = self.actor(&found.directory);
         let finished = match found.is_aborting() {
@@ -265,7 +299,7 @@ impl Here<'_> {
             true => execute::abort(&found.plan, "gone on with", &mut kept, &mut actor, &stopped),
             false => execute::run(&found.plan, &mut kept, &mut actor, &stopped),
         };
-        self.ran(&found.plan, &found.directory, finished, Some(frame))
+        self.ran(&found.plan, &found.directory, finished, Some(frame), link, out)
     }
 
     /// Takes back the newest run of this scenario: in its own timeline while that has no end, else as a run of its own.
@@ -280,10 +314,11 @@ impl Here<'_> {
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
         if !found.is_over() {
-            let (frame, mut kept) = self.reopen(&found, out)?;
+            let link = self.link(out);
+            let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
             let (mut actor, stopped) = (self.actor(&found.directory), || self.cancel.is_requested());
             let finished = execute::abort(&found.plan, &reason, &mut kept, &mut actor, &stopped);
-            return self.ran(&found.plan, &found.directory, finished, Some(frame));
+            return self.ran(&found.plan, &found.directory, finished, Some(frame), link, out);
         }
         if found.passed() {
             let next = "`bootstrap failover switchback` gives the lead back";
@@ -294,22 +329,29 @@ impl Here<'_> {
         self.execute(&found.plan.way_back(new_id("back")?, Timestamp::now(), actor(), reason), out)
     }
 
-    /// Root and chain of the fleet; zeroes where the chain cannot be read, which must not hold up an emergency.
-    fn followed(&self, out: &Output) -> (Digest, Digest) {
-        let none = Digest([0; 32]);
-        let Ok(from) = self.inventory.origin() else { return (none, none) };
-        let root = from.pin.root;
-        match super::drill::conductor(&self.inventory, &self.fleet, self.runs.path(), out) {
-            Ok(conductor) => (root, conductor.chain),
+    /// The chain of the fleet. That it cannot be read must not hold up an emergency: then there is no evidence.
+    fn link(&self, out: &Output) -> Option<Link<'_>> {
+        let linked = super::drill::conductor(&self.inventory, &self.fleet, self.runs.path(), out).and_then(
+            |(conductor, origin)| Ok((super::drill::signer(self.args.key.as_ref(), &origin)?, conductor, origin)),
+        );
+        match linked {
+            Ok((signer, conductor, origin)) => Some(Link { conductor, origin, signer }),
             Err(error) => {
-                Output::new(out.is_json(), false).warn(format_args!("the chain cannot be read from here: {error}"));
-                (root, none)
+                Output::new(out.is_json(), false).warn(format_args!("no evidence will be sealed: {error}"));
+                None
             }
         }
     }
 
-    fn open(&self, plan: &Plan, directory: &RunDir, out: &Output) -> Result<(Frame, Kept), CliError> {
-        let (root, chain) = self.followed(out);
+    /// The first root and the chain; zeroes where they are not known.
+    fn origin(&self, link: Option<&Link<'_>>) -> (Digest, Digest) {
+        let none = Digest([0; 32]);
+        let root = self.inventory.origin().map_or(none, |from| from.pin.root);
+        (root, link.map_or(none, |link| link.conductor.chain))
+    }
+
+    fn open(&self, plan: &Plan, directory: &RunDir, link: Option<&Link<'_>>) -> Result<(Frame, Kept), CliError> {
+        let (root, chain) = self.origin(link);
         let program = std::env::current_exe()?;
         let path = |path: &std::path::Path| path.display().to_string();
         let mut abort = vec![path(&program)];
@@ -328,7 +370,14 @@ impl Here<'_> {
             abort,
             machine: self.machine.clone(),
         };
-        Frame::open(&opening).map_err(framed)
+        let (frame, mut kept) = Frame::open(&opening).map_err(framed)?;
+        // Nobody may be there who could write it: the timeline says so then.
+        let told = link.map_or(Ok(()), |link| link.conductor.record_begun(plan, &mut kept));
+        if let Err(why) = told {
+            let text = format!("the chain was not told that this begins: {why}");
+            kept.add(By::Tool, None, What::Note { text })?;
+        }
+        Ok((frame, kept))
     }
 
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
@@ -348,14 +397,14 @@ impl Here<'_> {
     }
 
     /// A run that was interrupted, which may have been before the first line of its timeline.
-    fn reopen(&self, found: &Found, out: &Output) -> Result<(Frame, Kept), CliError> {
+    fn reopen(&self, found: &Found, link: Option<&Link<'_>>) -> Result<(Frame, Kept), CliError> {
         if !found.events.is_empty() {
             return Frame::reopen(&found.directory, &self.machine).map_err(framed);
         }
         // Nothing whole was written, so nothing was done.
         match std::fs::remove_file(found.directory.file(bootstrap::evidence::timeline::FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => self.open(&found.plan, &found.directory, out),
+            _ => self.open(&found.plan, &found.directory, link),
         }
     }
 
@@ -372,15 +421,21 @@ impl Here<'_> {
         directory: &RunDir,
         finished: Result<Finished, ExecuteError>,
         frame: Option<Frame>,
+        link: Option<Link<'_>>,
+        out: &Output,
     ) -> Result<Ran, CliError> {
         let finished = finished.map_err(|error| {
             let refused = !matches!(error, ExecuteError::Journal(_));
             let error = CliError::from(error);
             if refused { error.with_exit(Exit::REFUSED) } else { error }
         })?;
-        if let (Some(frame), Some(_)) = (frame, finished.verdict) {
-            frame.end_measuring().map_err(framed)?;
-            frame.close().map_err(framed)?;
+        let mut bundle = None;
+        if finished.verdict.is_some() {
+            if let Some(frame) = &frame {
+                frame.end_measuring().map_err(framed)?;
+            }
+            bundle = link.and_then(|link| link.seal(plan, directory, out));
+            frame.map_or(Ok(()), Frame::close).map_err(framed)?;
         }
         let verdict = match finished.verdict {
             Some(Verdict::Passed) => "passed",
@@ -432,9 +487,56 @@ impl Here<'_> {
             plan_sha256: plan.plan_sha256.clone(),
             directory: directory.path().to_owned(),
             steps: steps.collect(),
+            bundle,
             next,
         })
     }
+}
+
+/// What evidence needs.
+struct Link<'a> {
+    conductor: Conductor<'a>,
+    origin: Origin,
+    signer: SecretKey,
+}
+
+impl Link<'_> {
+    /// Seals what was found. That this cannot be done changes nothing of what was done: it is said.
+    fn seal(&self, plan: &Plan, directory: &RunDir, out: &Output) -> Option<Bundle> {
+        let sealed = || -> Result<Closed, CliError> {
+            let chain = self.origin.chain(Timestamp::now())?;
+            let store = &*self.origin.store;
+            Ok(self.conductor.seal(directory, plan, &chain, store, &self.signer).map_err(super::drill::explained)?)
+        };
+        let warn = |what: String| Output::new(out.is_json(), false).warn(format_args!("{what}"));
+        match sealed() {
+            Ok(closed) => {
+                if let (Err(why), Mode::Execute) = (&closed.recorded, plan.mode) {
+                    warn(format!("the chain was not told that this ended: {why}"));
+                }
+                let (sealed, result) = (&closed.sealed, &closed.sealed.result);
+                Some(Bundle {
+                    sha256: sealed.bundle.to_string(),
+                    tar: sealed.tar.clone(),
+                    passed: result.verdict == Computed::Passed,
+                    rto_ms: result.measured.rto_ms,
+                    failed: result.checks.iter().filter(|check| is_missing(check)).map(unmet).collect(),
+                })
+            }
+            Err(error) => {
+                warn(format!("no evidence was sealed: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn is_missing(check: &Judged) -> bool {
+    check.required && check.status != CheckStatus::Passed
+}
+
+fn unmet(check: &Judged) -> String {
+    format!("{}: expected {}, found {}", check.id, check.expected, check.observed)
 }
 
 /// The name of this machine.
