@@ -20,6 +20,7 @@ pub mod install;
 pub mod leading;
 pub mod lease;
 pub mod origin;
+pub mod pages;
 pub mod probe;
 pub mod scenario;
 pub mod surfaces;

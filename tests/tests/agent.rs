@@ -207,6 +207,24 @@ fn a_reload_hook_is_run_when_the_state_under_a_follower_changes() {
 }
 
 #[test]
+fn a_notifier_that_fails_or_hangs_changes_nothing() {
+    for command in ["exit 1", "exec sleep 100000"] {
+        let notify = format!("[hooks.notify]\nargv = [\"/bin/sh\", \"-c\", \"{command}\"]\ntimeout_seconds = 1\n");
+        let mut node = Node::new("follower_args = [\"--follow\"]", &notify);
+        node.start();
+        node.wait(command, |state| {
+            let failed = |run: &Value| run["hook"] == "notify" && run["exit"] != 0;
+            state["hooks"].as_array().is_some_and(|runs| runs.iter().any(failed))
+        });
+        let state = node.wait("follows and serves", |state| state["service"]["ready"] == true);
+        assert_eq!((&state["mode"], &state["service"]["starts"]), (&"follower".into(), &1.into()), "{state:#}");
+        let (_, service) = node.service();
+        node.end();
+        node.gone(service);
+    }
+}
+
+#[test]
 fn a_manifest_that_is_not_to_be_believed_is_refused_until_it_is_again() {
     let mut node = Node::new("leader_args = [\"--lead\"]", "");
     node.start();

@@ -9,6 +9,7 @@ mod bring_up;
 mod check;
 mod completions;
 mod debt;
+mod docs;
 mod drill;
 mod evidence;
 mod failover;
@@ -110,6 +111,7 @@ enum Command {
     Runbook(runbook::RunbookArgs),
     Failover(failover::FailoverArgs),
     Debt(debt::DebtArgs),
+    Docs(docs::DocsCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     #[command(hide = true)]
@@ -205,6 +207,7 @@ impl Command {
             Command::Failover(args) => failover::run(args, out, cancel),
             Command::Debt(args) => debt::run(args, out),
             Command::IngressFile(args) => ingress_file::run(args, out),
+            Command::Docs(args) => docs::run(args, out),
             Command::Completions(args) => completions::run(args, out),
             Command::Man(args) => man::run(args, out),
             Command::Guard(_) => unreachable!("main runs the guard before anything else"),

@@ -252,7 +252,9 @@ impl Conductor<'_> {
             mode: plan.mode,
             group: plan.group.clone(),
             challenge: plan.challenge.clone().unwrap_or_default(),
-            plan: plan_digest(&serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(io("read the plan"))?),
+            plan: plan_digest(
+                &serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(io("read the plan"))?,
+            ),
             root: self.root,
             chain: self.chain,
             operator: plan.actor.clone(),
@@ -439,7 +441,9 @@ impl Conductor<'_> {
     fn abort_command(&self, id: &str) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut words = vec![path(&self.program)];
-        words.extend(["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned));
+        words.extend(
+            ["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned),
+        );
         words.extend(["--inventory".to_owned(), path(self.fleet), "--runs".to_owned(), path(self.runs.path())]);
         words
     }

@@ -376,7 +376,8 @@ impl World {
         if !ended.is_good() {
             return Err(DemoError::Command { command: shown, why: ended.why() });
         }
-        serde_json::from_str(&ended.stdout).map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
+        serde_json::from_str(&ended.stdout)
+            .map_err(|error| DemoError::Command { command: shown, why: error.to_string() })
     }
 
     fn ended(&mut self, machine: &str, name: &str, args: &[&str]) -> Result<(String, Finished), DemoError> {

@@ -29,7 +29,15 @@ impl Files {
     pub fn read(path: &Path) -> Result<Files, EvidenceError> {
         let failed = |source| EvidenceError::Read { path: path.to_owned(), source };
         let kind = fs::metadata(path).map_err(failed)?;
-        if kind.is_dir() { Files::of_directory(path) } else { Files::of_tar(File::open(path).map_err(failed)?, path) }
+        if kind.is_dir() {
+            return Files::of_directory(path);
+        }
+        // Names and padding take little beside what is allowed for contents.
+        if kind.len() > BYTES_CAP + (FILES_CAP as u64) * 2048 {
+            let expected = format!("at most {BYTES_CAP} bytes in all");
+            return Err(Refusal::new(Class::TooBig, path.display().to_string(), expected, kind.len()).into());
+        }
+        Files::of_tar(File::open(path).map_err(failed)?, path)
     }
 
     fn of_directory(path: &Path) -> Result<Files, EvidenceError> {

@@ -325,7 +325,9 @@ impl<'f> Run<'f> {
     fn steps(&self) -> Vec<Step> {
         let planned = self.plan.steps.iter().chain(&self.plan.always);
         let of_plan: Vec<Step> = planned
-            .map(|planned| self.step(&planned.id, &planned.phase, &planned.title, planned.timeout_seconds * 1000))
+            .map(|planned| {
+                self.step(&planned.id, &planned.phase, &planned.title, planned.timeout_seconds.saturating_mul(1000))
+            })
             .collect();
         // The way back is in the timeline only when it was gone.
         let mut others = Vec::new();
@@ -379,7 +381,11 @@ impl<'f> Run<'f> {
                     status: step.status,
                     start_ms: step.start_ms,
                     duration_ms: step.duration_ms,
-                    timebox_ms: self.plan.thresholds.get(&format!("{}_seconds", step.phase)).map(|s| s * 1000),
+                    timebox_ms: self
+                        .plan
+                        .thresholds
+                        .get(&format!("{}_seconds", step.phase))
+                        .map(|seconds| seconds.saturating_mul(1000)),
                 }),
             }
         }
@@ -570,6 +576,7 @@ fn prober(series: &Series) -> Prober {
     let recovered = series.recovered().count();
     Prober {
         name: series.head.prober.clone(),
+        kind: series.head.kind.clone(),
         of: series.head.of.clone(),
         file: series.file.clone(),
         interval_ms: series.head.interval_ms,
@@ -634,6 +641,3 @@ fn read_begin(events: &[Event], plan: &PlanFacts) -> Result<Begin, Refusal> {
     }
     Ok((**begin).clone())
 }
-
-#[cfg(test)]
-mod tests;

@@ -184,6 +184,7 @@ fn sentence(result: &RunResult) -> String {
 fn seconds(ms: u64) -> String {
     match ms {
         ms if ms < 1000 => format!("{ms} ms"),
+        ms if ms < 120_000 && ms % 1000 < 100 => format!("{} s", ms / 1000),
         ms if ms < 120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         ms => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
     }

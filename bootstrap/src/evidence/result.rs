@@ -330,6 +330,8 @@ pub struct Leader {
 pub struct Prober {
     /// Its name.
     pub name: String,
+    /// `prober` or `sentinel`.
+    pub kind: String,
     /// `ingress` or a node.
     pub of: String,
     /// Its file.

@@ -16,7 +16,7 @@ use super::measure::MS;
 use super::recompute::Run;
 use super::result::{Change, Measured, Step};
 use super::run_dir;
-use super::series::{Sample, Series};
+use super::series::{Head, Sample, Series};
 use super::timeline;
 
 /// How far wall clock and clock since boot may part between two moments, beside one in a thousand of the time between.
@@ -113,7 +113,9 @@ fn probers_alive(run: &Run<'_>) -> Found {
 
 /// The first pause in a series that is longer than its interval and timeout explain.
 fn pause(series: &Series) -> Option<String> {
-    let most = (2 * series.head.interval_ms + series.head.timeout_ms + PROBER_SLACK_MS) * MS;
+    let Head { interval_ms, timeout_ms, .. } = series.head;
+    let most =
+        interval_ms.saturating_mul(2).saturating_add(timeout_ms).saturating_add(PROBER_SLACK_MS).saturating_mul(MS);
     let times: Vec<u64> = series.lines.iter().map(|line| line.times().0).chain([series.end.done_ns]).collect();
     let at = times.iter().zip(times.iter().skip(1)).position(|(before, after)| after - before > most)?;
     let ms = (times[at + 1] - times[at]) / MS;
@@ -260,7 +262,8 @@ fn timeboxes(run: &Run<'_>, steps: &[Step]) -> Found {
     for step in steps {
         *phases.entry(&step.phase).or_default() += step.duration_ms.unwrap_or(0);
     }
-    let limit = |phase: &str| run.plan.thresholds.get(&format!("{phase}_seconds")).map(|seconds| seconds * 1000);
+    let limit =
+        |phase: &str| run.plan.thresholds.get(&format!("{phase}_seconds")).map(|seconds| seconds.saturating_mul(1000));
     let late_phases: Vec<String> =
         phases.iter().filter_map(|(phase, took)| over("phase", phase, Some(*took), limit(phase))).collect();
     let late = [late, late_phases].concat();

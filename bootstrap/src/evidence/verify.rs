@@ -329,7 +329,11 @@ impl Report {
             let holds = lost.is_some_and(|lost| lost <= limit);
             ask("max_data_lag_events", value, limit.to_string(), &file("measured/rpo_events"), holds);
         }
-        let ingress: Vec<_> = result.probers.iter().filter(|prober| prober.of == "ingress").collect();
+        let ingress: Vec<_> = result
+            .probers
+            .iter()
+            .filter(|prober| (prober.kind.as_str(), prober.of.as_str()) == ("prober", "ingress"))
+            .collect();
         if let Some(least) = policy.probers {
             let count = ingress.len() as u64;
             ask("probers", count.to_string(), format!("at least {least}"), &file("probers"), count >= least);

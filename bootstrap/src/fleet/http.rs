@@ -218,5 +218,11 @@ fn chain(error: reqwest::Error) -> String {
         cause = error.source();
     }
     said.dedup();
-    said.join(": ")
+    // The library's words for "a request failed" say nothing where a cause follows.
+    let says =
+        |sentence: &String| !["error sending request", "client error"].iter().any(|start| sentence.starts_with(start));
+    match said.iter().position(says) {
+        Some(first) => said[first..].join(": "),
+        None => said.join(": "),
+    }
 }

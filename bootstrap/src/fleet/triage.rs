@@ -189,7 +189,8 @@ fn nobody(candidates: &[Candidate]) -> (Class, String, String) {
 /// What a node could do.
 fn candidate(name: &str, report: &ProbeReport, states: &[Said]) -> Candidate {
     let surface = report.surfaces.iter().find(|surface| surface.of == Of::Node && surface.name == name);
-    let answered = surface.filter(|surface| surface.skipped.is_none() && surface.health.status.is_some());
+    // What names no role is somebody else's answer, such as the 404 of a web server.
+    let answered = surface.filter(|surface| surface.skipped.is_none() && surface.is.is_some());
     let said = states.iter().find(|(node, _)| node == name).map(|(_, said)| said);
     let (answers, fit, why, lag) = match said {
         Some(Ok(state)) => {

@@ -127,7 +127,9 @@ pub fn plan_up(inventory: &Inventory, node: &Node, patience: Duration) -> Result
                 if let Some(manifest) = &inventory.manifest {
                     args.extend(["--manifest".to_owned(), manifest.clone()]);
                 }
-                args.extend(["--progress".to_owned(), "none".to_owned(), handle.directory()]);
+                args.extend(["--progress".to_owned(), "none".to_owned()]);
+                args.extend(node.bring_up.iter().cloned());
+                args.push(handle.directory());
                 ("bring it up from the chain, and wait until it follows", handle.bootstrap_argv(&args))
             }
         };

@@ -41,6 +41,7 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use snapkit::terminal::{self, exit_code, output, progress};
@@ -173,6 +174,38 @@ pub fn main() -> ExitCode {
         let mut session = Session::open(&cli.global, cli.command.named_store().as_deref(), out, cancel)?;
         cli.command.run(&mut session)
     })
+}
+
+/// Why words are no command line.
+#[derive(Debug)]
+pub struct Misread {
+    /// What is wrong, in one line.
+    pub what: String,
+    /// The value that its option or place does not take, if that is it.
+    pub value: Option<String>,
+}
+
+impl Misread {
+    /// What the parser says, without the usage that follows it; nothing for help and version, which come this way, too.
+    pub fn of(error: &clap::Error) -> Option<Misread> {
+        let text = error.to_string();
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let what = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let value = match error.get(ContextKind::InvalidValue) {
+            Some(ContextValue::String(value)) => Some(value.clone()),
+            _ => None,
+        };
+        error.use_stderr().then_some(Misread { what, value })
+    }
+}
+
+/// Whether these words are a command line of `snapkit`; nothing is run.
+///
+/// # Errors
+/// [`Misread`]
+pub fn understands(words: &[String]) -> Result<(), Misread> {
+    let read = Cli::try_parse_from(std::iter::once("snapkit").chain(words.iter().map(String::as_str)));
+    read.err().and_then(|error| Misread::of(&error)).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

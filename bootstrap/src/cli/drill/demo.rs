@@ -101,7 +101,8 @@ pub(super) fn run(args: &DemoArgs, out: &mut Output, cancel: &Cancel) -> Result<
 
     world.next("A stranger verifies the bundle: offline, with nothing but the pin, the limits and the challenge.");
     let (tar, pin) = (text(&done, "/bundle/tar"), world.pin());
-    let asked = ["--max-failover-seconds", "30", "--max-data-lag-events", "500", "--max-age", "1h", "--challenge", &challenge];
+    let asked =
+        ["--max-failover-seconds", "30", "--max-data-lag-events", "500", "--max-age", "1h", "--challenge", &challenge];
     let verifying = Instant::now();
     let verified = world.bootstrap_any("desk", &[&["evidence", "verify", &tar, "--pin", &pin][..], &asked].concat())?;
     let verify_ms = u64::try_from(verifying.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -131,7 +132,8 @@ fn text(value: &Value, pointer: &str) -> String {
 
 /// What a step said, in one short line.
 fn said(step: &Value) -> String {
-    let said = [text(step, "/error"), text(step, "/note")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
+    let said =
+        [text(step, "/error"), text(step, "/note")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
     let mut short: String = said.chars().take(100).collect();
     if short.len() < said.len() {
         short.push('…');

@@ -350,7 +350,8 @@ impl Bundle {
         if let Some(events) = self.rpo_events {
             writeln!(out, "{events} acknowledged events were lost")?;
         }
-        let record = self.record.map_or_else(|| "not in the chain".to_owned(), |seq| format!("record {seq} of the chain"));
+        let record =
+            self.record.map_or_else(|| "not in the chain".to_owned(), |seq| format!("record {seq} of the chain"));
         writeln!(out, "bundle sha256:{} ({} bytes, {record})", self.sha256, self.bytes)?;
         writeln!(out, "report: {}", self.report.display())
     }

@@ -72,7 +72,9 @@ impl Drill<'_> {
         let mut found = serde_json::Map::new();
         for node in &turn.step.on {
             match self.from_string(node, &["--dry-run"], turn.within) {
-                Ok(report) => drop(found.insert(node.clone(), report.get("prerequisites").cloned().unwrap_or_default())),
+                Ok(report) => {
+                    drop(found.insert(node.clone(), report.get("prerequisites").cloned().unwrap_or_default()))
+                }
                 Err(ran) => {
                     let id = refused_check(ran.class.as_deref(), id);
                     return Err(failed(id, ran.word(), &format!("{node}: {}", ran.why), expected, ""));

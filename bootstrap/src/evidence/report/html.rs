@@ -195,9 +195,6 @@ fn drawing(out: &mut String, result: &RunResult, lanes: &Lanes) {
         }
         y += LANE;
     }
-    if let Some((from, until)) = lanes.gap {
-        gap(out, &scale, from, until, result.measured.rto_ms.unwrap_or(0), top, bottom);
-    }
     for (at, fault) in result.faults.iter().filter_map(|fault| Some((fault.at_ms?, fault))) {
         let x = scale.x(at);
         let anchor = if x > 800.0 { "end" } else { "start" };
@@ -210,11 +207,14 @@ fn drawing(out: &mut String, result: &RunResult, lanes: &Lanes) {
             esc(&fault.node)
         );
     }
+    if let Some((from, until)) = lanes.gap {
+        gap(out, &scale, from, until, result.measured.rto_ms.unwrap_or(0), top, bottom);
+    }
     out.push_str("</svg></div>\n<ul class=key>");
     for node in &lanes.nodes {
         let _ = write!(out, "<li><i class=n{}></i>{}</li>", colour(node), esc(node));
     }
-    out.push_str("<li><i class=nobody></i>no good answer</li><li>dashed: timebox, fault</li></ul></div>\n");
+    out.push_str("<li><i class=nobody></i>no good answer</li></ul></div>\n");
 }
 
 fn mark(ms: u64) -> String {
@@ -255,10 +255,10 @@ fn phase_bar(out: &mut String, scale: &Scale, phase: &Phase, y: f64) {
         (end - x - 1.0).max(1.5),
         esc(&name)
     );
-    if let Some(timebox) = phase.timebox_ms {
-        let width = scale.x(start.saturating_add(timebox)) - x;
-        let _ =
-            writeln!(out, "<rect class=box x={x:.1} y={:.1} width={width:.1} height={} rx=2 />", y + 4.0, BAR + 4.0);
+    // Where its time was over, if it took longer.
+    if let Some(timebox) = phase.timebox_ms.filter(|timebox| took > *timebox) {
+        let at = scale.x(start.saturating_add(timebox));
+        let _ = writeln!(out, "<line class=over x1={at:.1} x2={at:.1} y1={:.1} y2={:.1} />", y + 2.0, y + 28.0);
     }
     let fits = ((end - x - 8.0) / 6.6).max(0.0) as usize;
     if fits >= 4 {
@@ -310,11 +310,11 @@ fn phases(out: &mut String, result: &RunResult) {
         return;
     }
     out.push_str(
-        "<h2>Phases</h2>\n<div class=card><table class=wide><thead><tr><th>phase<th>status<th>took<th>timebox<th></tr></thead><tbody>\n",
+        "<h2>Phases</h2>\n<div class=card><table class=\"wide phases\"><thead><tr><th>phase<th>status<th>took<th>of its timebox</tr></thead><tbody>\n",
     );
     for phase in &result.phases {
         let took = phase.duration_ms.map_or_else(|| "–".to_owned(), seconds);
-        let timebox = phase.timebox_ms.map_or_else(|| "none".to_owned(), seconds);
+        let timebox = phase.timebox_ms.map_or_else(|| "no limit".to_owned(), seconds);
         let bar = match (phase.duration_ms, phase.timebox_ms) {
             (Some(took), Some(most)) if most > 0 => {
                 let over = if took > most { " over" } else { "" };
@@ -326,7 +326,7 @@ fn phases(out: &mut String, result: &RunResult) {
         let word = phase.status.word();
         let _ = writeln!(
             out,
-            "<tr><td>{}<td><span class=\"tag {word}\">{}</span><td class=num>{took}<td class=num>{timebox}<td>{bar}</tr>",
+            "<tr><td>{}<td><span class=\"tag {word}\">{}</span><td class=num>{took}<td class=box>{timebox}{bar}</tr>",
             esc(&phase.id),
             word.replace('_', " ")
         );

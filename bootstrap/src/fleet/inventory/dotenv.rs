@@ -215,3 +215,60 @@ fn table(facts: &Facts, nodes: &[String]) -> (Table, Vec<Problem>) {
 fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fleet::inventory::{Preferred, Reference};
+
+    const PAIR: &str = "# two machines\nexport APP_NAME=orders\nPUBLIC_HOST=orders.example\nPUBLIC_IPV4=192.0.2.1\n\
+        PUBLIC_IPV6='2001:db8::1'\nMINI_MAIN_DIRECT_HOST=\"main.example\"\nMINI_MAIN_PRIVATE_IP=100.64.0.1\n\
+        MINI_MAIN_ROLE=primary\nMINI_BACK_DIRECT_HOST=back.example # the other one\nMINI_BACK_PRIVATE_IP=fd00::2\n\
+        CONTROL_API_BASE=https://control.example\n";
+
+    #[test]
+    fn two_machines_in_shell_variables_are_a_fleet() {
+        let inventory = parse(PAIR).unwrap();
+        assert_eq!(inventory.names().collect::<Vec<_>>(), ["mini-main", "mini-back"]);
+        let [main, back] = &inventory.nodes[..] else { panic!("{inventory:#?}") };
+        assert_eq!((main.preferred, back.preferred), (Preferred::Leader, Preferred::Follower));
+        assert_eq!(main.surface.as_ref().unwrap().as_str(), "https://main.example/");
+        assert_eq!(main.service.as_ref().unwrap().as_str(), "http://100.64.0.1:4317/");
+        assert_eq!(back.service.as_ref().unwrap().as_str(), "http://[fd00::2]:4317/");
+        assert_eq!(main.directory, Path::new("/srv/node"));
+        let ingress = inventory.ingress.unwrap();
+        assert_eq!((ingress.url.as_str(), ingress.addresses.len()), ("https://orders.example/", 2));
+        assert_eq!(ingress.upstreams, ["mini-main", "mini-back"]);
+        assert_eq!(inventory.control.unwrap().url.as_str(), "https://control.example/");
+        // Without it, direct probes are left out instead of being refused one by one.
+        assert_eq!(inventory.credentials.basic, Some(Reference::Env("BASIC_AUTH".to_owned())));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let text = "APP_NAME=\nPORT=80\nMINI_MAIN_DIRECT_HOST=a.example\nMINI_MAIN_ROLE=chief\nREAD_TOKEN=s3cret\nno equals sign\n\
+                    X=$(id)\nPORT=81\n";
+        let found: Vec<String> = parse(text).unwrap_err().iter().map(ToString::to_string).collect();
+        for part in [
+            "APP_NAME is missing",
+            "PUBLIC_HOST is missing",
+            "MINI_MAIN_PRIVATE_IP is missing, of node mini-main",
+            "line 4: MINI_MAIN_ROLE must be primary or standby, found \"chief\"",
+            "line 5: there is no name READ_TOKEN; there are APP_NAME,",
+            "line 6: expected NAME=VALUE",
+            "line 7: the value has a quote without an end, or asks a shell for something",
+            "line 8: this name was given before",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:#?}");
+        }
+        assert!(!found.iter().any(|problem| problem.contains("s3cret")), "{found:#?}");
+    }
+
+    #[test]
+    fn the_rules_of_the_other_form_hold_here_too() {
+        let found = parse(&format!("{PAIR}PRIVATE_CIDR=100.64.0.0/10\n")).unwrap_err();
+        assert!(found[0].what.contains("private must lie in 100.64.0.0/10, found fd00::2"), "{found:?}");
+    }
+}

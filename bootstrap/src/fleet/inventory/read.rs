@@ -83,7 +83,7 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
             .section("networks", "networks")
             .and_then(|section| section.parsed("private_cidr", "a network such as 100.64.0.0/10")),
     };
-    let nodes: Vec<Option<Node>> = nodes.iter().map(node).collect();
+    let nodes: Vec<Option<Node>> = nodes.iter().map(|section| node(section, &networks)).collect();
     let names: Vec<String> = nodes.iter().flatten().map(|node| node.name.clone()).collect();
     let inventory = Inventory {
         name: String::new(),
@@ -293,10 +293,16 @@ fn credentials(section: &Section<'_>, key: &'static str) -> Credentials {
     }
 }
 
-fn node(section: &Section<'_>) -> Option<Node> {
+fn node(section: &Section<'_>, networks: &Networks) -> Option<Node> {
     let name = section.name("name");
     let preferred = section.one_of("preferred", &[("leader", Preferred::Leader), ("follower", Preferred::Follower)]);
     let driver = ["process", "systemd", "compose"].map(|driver| (driver, driver.to_owned()));
+    let private: Option<IpAddr> = section.parsed("private", "an address");
+    if let (Some(address), Some(network)) = (private, networks.private_cidr)
+        && !network.contains(&address)
+    {
+        section.problem_at("private", format!("private must lie in {network}, found {address}"));
+    }
     let faults = section.section("faults", "node.faults").map(|faults| faults.named("node.faults.NAME"));
     let node = Node {
         name: String::new(),
@@ -305,7 +311,7 @@ fn node(section: &Section<'_>) -> Option<Node> {
         service: section.url("service"),
         directory: section.absolute("directory").unwrap_or_else(|| "/srv/node".into()),
         program: section.text("program").unwrap_or_else(|| "bootstrap".to_owned()),
-        private: section.parsed("private", "an address"),
+        private,
         host: section.text("host"),
         reach: section.reach(),
         quote: section.flag("quote"),
@@ -326,7 +332,7 @@ fn unit(section: &Section<'_>) -> Option<Unit> {
         section.missing("kind");
     }
     let kind = section.one_of("kind", &kinds);
-    let (unit, file, url) = (section.text("unit"), section.absolute("file"), section.url("url"));
+    let (unit, file, url) = (section.text("unit"), section.absolute("file"), section.exact_url("url"));
     match kind {
         Some(UnitKind::Compose) if !section.has("file") => section.missing("file"),
         Some(UnitKind::Http) if !section.has("url") => section.missing("url"),
@@ -364,14 +370,6 @@ fn check(inventory: &Inventory, top: &Section<'_>) {
     }
     for also in &inventory.expect.also {
         unknown("expect.also", "on", &also.on);
-    }
-    if let Some(network) = inventory.networks.private_cidr {
-        for node in &inventory.nodes {
-            if let Some(address) = node.private.filter(|address| !network.contains(address)) {
-                let what = format!("private of {} must lie in {network}, found {address}", node.name);
-                top.reader.problems.borrow_mut().push(Problem { line: None, section: "node".to_owned(), what });
-            }
-        }
     }
     if let Some(from) = inventory.from.as_deref().filter(|from| !from.starts_with("file:")) {
         if let Err(error) = from.parse::<snapkit::trust::Bootstrap>() {
@@ -510,7 +508,12 @@ impl<'r> Section<'r> {
         all.iter().filter_map(parse).collect()
     }
 
+    /// An address that paths are put behind.
     fn url(&self, key: &str) -> Option<Url> {
+        self.exact_url(key).map(with_slash)
+    }
+
+    fn exact_url(&self, key: &str) -> Option<Url> {
         let url: Url = self.parsed(key, "an address such as https://a.example/")?;
         let problem = match &url {
             url if !["http", "https"].contains(&url.scheme()) => "must be of http or https",
@@ -518,7 +521,7 @@ impl<'r> Section<'r> {
                 "holds a credential; name it under [credentials] instead"
             }
             url if url.query().is_some() || url.fragment().is_some() => "must end with its path",
-            _ => return Some(with_slash(url)),
+            _ => return Some(url),
         };
         // Not shown: it may hold a credential.
         self.problem_at(key, format!("{key} {problem}"));
@@ -704,4 +707,119 @@ fn with_slash(mut url: Url) -> Url {
         url.set_path(&format!("{}/", url.path()));
     }
     url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "name = \"f\"\n[[node]]\nname = \"a\"\n";
+
+    fn problems(text: &str) -> Vec<String> {
+        parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    /// The example of the page, and the one that stands beside it.
+    fn examples() -> [String; 2] {
+        let page = include_str!("../../../../docs/fleet.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let file = include_str!("../../../../docs/examples/fleet.example.toml");
+        [rest.split_once("```").unwrap().0.to_owned(), file.to_owned()]
+    }
+
+    #[test]
+    fn the_examples_are_accepted_and_the_documented_one_has_every_table() {
+        let [page, file] = examples();
+        let inventory = parse(&page).unwrap();
+        parse(&file).unwrap();
+        assert!(inventory.nodes.len() > 2 && inventory.ingress.is_some() && inventory.control.is_some());
+        for key in schema::KEYS.iter().filter(|key| !key.section.contains("NAME")) {
+            let table = key.section.rsplit('.').next().unwrap();
+            let shown = ["]", " = ", "."].iter().any(|after| page.contains(&format!("{table}{after}")));
+            assert!(key.section.is_empty() || shown, "[{}] is in no example", key.section);
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_as_the_same_inventory() {
+        for text in examples().iter().map(String::as_str).chain([LEAST]) {
+            let inventory = parse(text).unwrap();
+            let again = parse(&inventory.to_toml()).unwrap_or_else(|problems| panic!("{problems:#?}"));
+            assert_eq!(again, inventory);
+            assert_eq!(again.digest(), inventory.digest());
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+        let found = problems(
+            "bogus = 1\n[ingress]\nmax_fails = 0\n[networks]\nprivate_cidr = \"100.64.0.0/10\"\n[[node]]\nname = \"a\"\n\
+             private = \"100.999.0.1\"\n[[node]]\nprivate = \"192.168.0.1\"\ndirectory = \"relative\"\nhost = 1\n",
+        );
+        let starts = |start: &str| found.iter().any(|problem| problem.starts_with(start));
+        for start in [
+            "name is missing",
+            "line 1: there is no key bogus; there are name, from,",
+            "line 2: [ingress] url is missing",
+            "line 3: [ingress] max_fails must be 1 to 1000, found 0",
+            "line 8: [node a] private must be an address, found \"100.999.0.1\"",
+            "line 9: [node 2] name is missing",
+            "line 10: [node 2] private must lie in 100.64.0.0/10, found 192.168.0.1",
+            "line 11: [node 2] directory must be an absolute path, found \"relative\"",
+            "line 12: [node 2] host must be text that is not empty, found a value of the type integer",
+        ] {
+            assert!(starts(start), "{start}: {found:#?}");
+        }
+        assert_eq!(found.len(), 9, "{found:#?}");
+    }
+
+    #[test]
+    fn a_network_is_meant_as_a_network_and_not_as_digits() {
+        let of = |address: &str| {
+            parse(&format!(
+                "name = \"f\"\n[networks]\nprivate_cidr = \"100.64.0.0/10\"\n[[node]]\nname = \"a\"\nprivate = \"{address}\"\n"
+            ))
+        };
+        assert!(of("100.64.0.1").is_ok() && of("100.127.255.255").is_ok());
+        for wrong in ["100.63.255.255", "100.128.0.0", "100.999.1.1", "100.64.0.1/10", "fd00::1"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, names) in [
+            ("surface = \"https://user:secret@a.example/\"", "holds a credential"),
+            ("surface = \"file:///etc/passwd\"", "http or https"),
+            ("reach = [\"\"]", "empty word"),
+            ("start = []", "start must name a program"),
+            ("directory = \"srv\"", "absolute"),
+            ("credentials = { read = \"s3cret\" }", "{ file = \"PATH\" }"),
+            ("credentials = { read = { value = \"s3cret\" } }", "{ file = \"PATH\" }"),
+            ("unit = [{ name = \"u\", kind = \"http\" }]", "url is missing"),
+            ("unit = [{ name = \"u\", kind = \"launchd\" }]", "kind must be systemd or compose or http"),
+            ("faults = { partition = { inject = [\"x\"] } }", "heal is missing"),
+            (
+                "[ingress]\nurl = \"https://x/\"\nupstreams = [\"b\"]",
+                "upstreams names b, which is no node; there are a",
+            ),
+            ("[control]\nurl = \"https://x/\"\nmap = { holder = \"leader\" }", "JSON pointers"),
+            ("[expect.health]\npattern = \"(\"", "no regular expression"),
+            ("[expect.health]\nbody = \"a\"\npattern = \"b\"", "exclude each other"),
+            ("[[expect.also]]\nname = \"x\"", "one of http, tcp and exec, found 0"),
+            ("[[node]]\nname = \"a\"", "two nodes have the same name"),
+            ("preferred = \"leader\"\n[[node]]\nname = \"b\"\npreferred = \"leader\"", "both preferred leaders"),
+            ("[thresholds]\nprobe_seconds = -1", "1 to 600"),
+        ] {
+            let found = problems(&format!("{LEAST}{text}\n"));
+            assert!(found.iter().any(|problem| problem.contains(names)), "{text}: {found:#?}");
+            assert!(
+                !found.iter().any(|problem| problem.contains("s3cret") || problem.contains("secret@")),
+                "{found:#?}"
+            );
+        }
+        assert!(problems("name = \"f\"\n").iter().any(|problem| problem.contains("no [[node]]")));
+        assert!(problems("name = \n")[0].starts_with("line 1"));
+        assert!(problems(&format!("from = \"https://a/\"\n{LEAST}")).iter().any(|problem| problem.contains("from:")));
+    }
 }

@@ -217,7 +217,8 @@ impl Checked {
         }
         let chain = target.opened.chain()?;
         let newest = chain.head()?;
-        let runs = drills::history(&chain, &newest, chain.now() - SignedDuration::from(within))?;
+        let since = chain.now().checked_sub(SignedDuration::from(within)).unwrap_or(Timestamp::MIN);
+        let runs = drills::history(&chain, &newest, since)?;
         let drilled = Drilled::of(&runs, within, chain.now());
         let problem = match &drilled.last_good {
             Some(_) => None,
