@@ -209,7 +209,10 @@ impl Conductor<'_> {
     /// [`ConductError`]
     pub fn rehearse(&self, plan: Plan, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
         let run = self.runs.begin(&plan)?;
-        let failed = |what: &str| { let what = what.to_owned(); move |source| ConductError::Io { what, source } };
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| ConductError::Io { what, source }
+        };
         let mut journal = Kept::create(run.path(), &self.machine).map_err(failed("begin the timeline"))?;
         let tool = super::act::this_program().map_err(failed("read this program"))?;
         let begin = Begin {
@@ -219,7 +222,9 @@ impl Conductor<'_> {
             mode: plan.mode,
             group: plan.group.clone(),
             challenge: plan.challenge.clone().unwrap_or_default(),
-            plan: plan_digest(&serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(failed("read the plan"))?),
+            plan: plan_digest(
+                &serde_json::to_value(&plan).map_err(std::io::Error::other).map_err(failed("read the plan"))?,
+            ),
             root: self.root,
             chain: self.chain,
             operator: plan.actor.clone(),
@@ -327,7 +332,9 @@ impl Conductor<'_> {
     fn abort_command(&self, id: &str) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut words = vec![path(&self.program)];
-        words.extend(["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned));
+        words.extend(
+            ["drill", "run", "--abort", id, "--reason", "nobody went on with it", "--allow-in-repo"].map(str::to_owned),
+        );
         words.extend(["--inventory".to_owned(), path(self.fleet), "--runs".to_owned(), path(self.runs.path())]);
         words
     }

@@ -63,7 +63,8 @@ pub(super) fn run(args: &DemoArgs, out: &mut Output, cancel: &Cancel) -> Result<
     let dry = world.bootstrap("desk", &[&["drill", "run", "full"][..], &common].concat())?;
     let confirm = dry["id"].as_str().unwrap_or_default().to_owned();
     world.next("The drill is done.");
-    let done = world.bootstrap("desk", &[&["drill", "run", "full"][..], &common, &["--execute", "--confirm", &confirm]].concat())?;
+    let done = world
+        .bootstrap("desk", &[&["drill", "run", "full"][..], &common, &["--execute", "--confirm", &confirm]].concat())?;
     world.result(&done["directory"].to_string());
     out.report(&Demoed { directory, seconds: began.elapsed().as_secs_f64() })?;
     Ok(Exit::DONE)

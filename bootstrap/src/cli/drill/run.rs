@@ -88,7 +88,8 @@ pub(super) struct AskedArgs {
 impl AskedArgs {
     pub(super) fn asked(&self, scenario: &str) -> Result<Asked, CliError> {
         let text = self.scenario_file.as_deref().map(std::fs::read_to_string).transpose();
-        let text = text.map_err(|error| CliError::from(error).context("cannot read the scenario").with_exit(Exit::USAGE))?;
+        let text =
+            text.map_err(|error| CliError::from(error).context("cannot read the scenario").with_exit(Exit::USAGE))?;
         Ok(Asked {
             scenario: scenario.to_owned(),
             text,
@@ -282,7 +283,8 @@ impl Report for Shown {
             })
             .collect();
         write_table(out, &rows)?;
-        for check in self.steps.iter().flat_map(|step| &step.checks).filter(|check| check.status == CheckStatus::Failed) {
+        for check in self.steps.iter().flat_map(|step| &step.checks).filter(|check| check.status == CheckStatus::Failed)
+        {
             writeln!(out, "FAILED {}: {}; expected: {}", check.id, check.observed, check.expected)?;
         }
         writeln!(out, "{}", self.directory.display())?;
@@ -291,11 +293,17 @@ impl Report for Shown {
                 writeln!(out, "nothing was changed; to do it: --execute --confirm {}", self.id)
             }
             (Some(Verdict::Passed), Mode::Execute) => writeln!(out, "every step ended well"),
-            (Some(Verdict::Failed), _) => writeln!(out, "FAILED at {}", self.failed_step.as_deref().unwrap_or("a check")),
+            (Some(Verdict::Failed), _) => {
+                writeln!(out, "FAILED at {}", self.failed_step.as_deref().unwrap_or("a check"))
+            }
             (Some(Verdict::Aborted), _) => writeln!(out, "taken back"),
             (Some(Verdict::AbortFailed), _) => writeln!(out, "TAKEN BACK ONLY IN PART"),
             (None, _) => {
-                writeln!(out, "interrupted; go on with it by --resume {}, or take it back by --abort {}", self.id, self.id)
+                writeln!(
+                    out,
+                    "interrupted; go on with it by --resume {}, or take it back by --abort {}",
+                    self.id, self.id
+                )
             }
         }
     }
