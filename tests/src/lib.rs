@@ -13,6 +13,7 @@ pub mod browser;
 pub mod clock;
 pub mod compare;
 pub mod disk;
+pub mod drill;
 pub mod engine;
 pub mod every_kind;
 pub mod evidence;

@@ -5,9 +5,13 @@ mod demo_ingress;
 mod demo_service;
 mod facts;
 mod fault;
+mod history;
 mod keep;
 mod measure;
+mod plan;
+mod preflight;
 mod run;
+mod say;
 
 pub(super) use run::{conductor, explained, signer};
 
@@ -25,7 +29,12 @@ pub(super) struct DrillArgs {
 
 #[derive(Debug, Subcommand)]
 enum DrillCommand {
+    Plan(plan::PlanArgs),
+    Preflight(preflight::PreflightArgs),
     Run(Box<run::RunArgs>),
+    Note(say::NoteArgs),
+    Attest(say::AttestArgs),
+    History(history::HistoryArgs),
     Prober(measure::ProberArgs),
     Sentinel(measure::SentinelArgs),
     Facts(facts::FactsArgs),
@@ -39,6 +48,11 @@ enum DrillCommand {
 
 pub(super) fn run(args: &DrillArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     match &args.command {
+        DrillCommand::Plan(args) => plan::run(args, out),
+        DrillCommand::Preflight(args) => preflight::run(args, out),
+        DrillCommand::Note(args) => say::note(args, out),
+        DrillCommand::Attest(args) => say::attest(args, out),
+        DrillCommand::History(args) => history::run(args, out),
         DrillCommand::Run(args) => run::run(args, out, cancel),
         DrillCommand::Prober(args) => measure::prober(args, out, cancel),
         DrillCommand::Sentinel(args) => measure::sentinel(args, out, cancel),

@@ -3,6 +3,8 @@
 //! Whatever it knows of the beginning lies in the run directory, so that another process can go on: `baseline.json` for what was
 //! before, `environment.json` for what runs. An act that may have been done before is looked for first. Layer: the edge.
 
+#![expect(clippy::result_large_err, reason = "an outcome that ends a step early is the rule here, and never hot")]
+
 mod compare;
 mod environment;
 mod faults;
@@ -218,7 +220,7 @@ fn kept(written: io::Result<()>, name: &str) -> Result<(), Outcome> {
 }
 
 /// The `snapkit` command beside a `bootstrap` command.
-fn snapkit_beside(program: &str) -> String {
+pub(super) fn snapkit_beside(program: &str) -> String {
     let beside = Path::new(program).parent().filter(|parent| !parent.as_os_str().is_empty());
     beside.map_or_else(|| "snapkit".to_owned(), |parent| parent.join("snapkit").display().to_string())
 }
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_engine_is_looked_for_beside_the_program() {
-        assert_eq!(snapkit_beside("/opt/bin/bootstrap"), "/opt/bin/snapkit");
+        assert_eq!(snapkit_beside("/opt/bootstrap/bin/bootstrap"), "/opt/bootstrap/bin/snapkit");
         assert_eq!(snapkit_beside("bootstrap"), "snapkit");
     }
 }

@@ -175,7 +175,11 @@ impl Conductor<'_> {
     /// [`ConductError`]
     pub fn scenario(&self, asked: &Asked) -> Result<(Scenario, String), ConductError> {
         let text = match &asked.text {
-            Some(text) => text.clone(),
+            Some(text) => match self.blank(asked) {
+                Ok(blank) => deeds::with_blank(text, &blank),
+                Err(ConductError::NoBlank) => text.clone(),
+                Err(error) => return Err(error),
+            },
             None => deeds::text(&asked.scenario, &self.blank(asked)?)
                 .ok_or_else(|| ConductError::NoScenario(asked.scenario.clone()))?,
         };

@@ -18,7 +18,12 @@ const BLANK: &str = "on = \"blank\"";
 /// The text of a scenario of drills with the node that is restored cold in its place; `None` if there is no such scenario.
 pub fn text(name: &str, blank: &str) -> Option<String> {
     let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
-    Some(text.replace(BLANK, &format!("on = {}", toml::Value::String(blank.to_owned()))))
+    Some(with_blank(text, blank))
+}
+
+/// A scenario with the node that is restored cold in its place.
+pub fn with_blank(text: &str, blank: &str) -> String {
+    text.replace(BLANK, &format!("on = {}", toml::Value::String(blank.to_owned())))
 }
 
 /// An action that only drills have.

@@ -39,8 +39,12 @@ pub struct Settings {
     pub program: PathBuf,
     /// The time to live of a claim in seconds; 5 is the least.
     pub ttl_seconds: u64,
-    /// More lines for `[pins]`, above its tables.
-    pub pins: String,
+    /// How many slots the manifest may be behind the head.
+    pub max_head_lag: u64,
+    /// More tables for the pins.
+    pub needs: String,
+    /// After how many seconds a drill without its orchestrator is taken back.
+    pub dead_man_seconds: u64,
     /// More lines at the end of each node's `bootstrap.toml`, above its tables.
     pub agent: String,
 }
@@ -48,7 +52,15 @@ pub struct Settings {
 impl Settings {
     /// A world in this new directory, played by this program.
     pub fn new(place: PathBuf, program: PathBuf) -> Self {
-        Self { place, program, ttl_seconds: 5, pins: String::new(), agent: String::new() }
+        Self {
+            place,
+            program,
+            ttl_seconds: 5,
+            max_head_lag: 10,
+            needs: String::new(),
+            dead_man_seconds: 60,
+            agent: String::new(),
+        }
     }
 }
 
@@ -215,8 +227,9 @@ impl World {
             queue: &self.text("queue"),
             at: &self.ports.service,
             ttl_seconds: self.settings.ttl_seconds,
+            max_head_lag: self.settings.max_head_lag,
             members: &members,
-            pins: &self.settings.pins,
+            needs: &self.settings.needs,
         });
         self.write("desk/snapkit.toml", config)?;
         self.desk(&["pins", "edit"])?;
@@ -315,7 +328,7 @@ impl World {
             })
             .collect();
         let program = self.text("bin/bootstrap");
-        let inventory = text::inventory(&self.string, &program, self.ports.ingress, &nodes);
+        let inventory = text::inventory(&self.string, &program, self.ports.ingress, self.settings.dead_man_seconds, &nodes);
         let path = self.path("fleet.toml");
         fs::write(&path, inventory).map_err(failed("write fleet.toml"))?;
         Ok(path)
@@ -366,6 +379,13 @@ impl World {
         read.map_err(|_| DemoError::Command { command: shown, why: ended.why() })
     }
 
+    /// A command of a machine, ready to run.
+    pub fn command(&self, machine: &str, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg0(name).args(args).current_dir(self.path(machine)).env_clear().envs(self.environment(machine));
+        command
+    }
+
     /// The pin in the one string.
     pub fn pin(&self) -> String {
         self.string.split_once("#root=").map(|(_, pin)| pin.to_owned()).unwrap_or_default()
@@ -383,14 +403,8 @@ impl World {
     fn ended(&mut self, machine: &str, name: &str, args: &[&str]) -> Result<(String, Finished), DemoError> {
         let shown = shown(name, args);
         (self.tell)(Told::Command(&shown));
-        let mut command = Command::new(&self.program);
-        command
-            .arg0(name)
-            .args(args)
-            .arg("--json")
-            .current_dir(self.path(machine))
-            .env_clear()
-            .envs(self.environment(machine));
+        let mut command = self.command(machine, name, args);
+        command.arg("--json");
         // What a bring-up leaves behind is the agent.
         let ended = command::run(command, LIMIT, Leftovers::Leave).map_err(failed(format!("run {name}")))?;
         Ok((shown, ended))

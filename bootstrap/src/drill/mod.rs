@@ -15,6 +15,7 @@ pub mod frame;
 pub mod http;
 pub mod ingress;
 pub mod keeper;
+pub mod preflight;
 pub mod prober;
 pub mod sentinel;
 pub mod series;

@@ -144,14 +144,10 @@ fn said(step: &Value) -> String {
 fn answer_line(answer: &Value) -> String {
     let of = |name: &str| match answer.get(name) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
+        Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     };
-    let mut parts: Vec<String> = Vec::new();
-    if let Some(fields) = answer.as_object() {
-        parts.extend(fields.keys().map(|name| of(name)).filter(|text| !text.is_empty()));
-    }
-    parts.join("  ")
+    format!("{}: found {}, asked {} ({})", of("name"), of("value"), of("limit"), of("file"))
 }
 
 /// Tells as it goes on, on standard output; nothing where the result is to be JSON.

@@ -61,7 +61,7 @@ impl Drill<'_> {
             Ok(state) if state.health.ok && state.ready.ok => (state.role, "ok".to_owned()),
             Ok(state) if !state.health.ok => (state.role, state.health.why),
             Ok(state) => (state.role, state.ready.why),
-            Err(why) => ("unknown".to_owned(), why),
+            Err(why) => ("unknown".to_owned(), why.split(':').next().unwrap_or(&why).to_owned()),
         };
         HealthRow { host: node.to_owned(), role, service: "agent".to_owned(), status }
     }

@@ -14,8 +14,9 @@ pub(super) struct Desk<'d> {
     pub(super) queue: &'d str,
     pub(super) at: &'d BTreeMap<&'static str, SocketAddr>,
     pub(super) ttl_seconds: u64,
+    pub(super) max_head_lag: u64,
     pub(super) members: &'d BTreeMap<&'static str, String>,
-    pub(super) pins: &'d str,
+    pub(super) needs: &'d str,
 }
 
 /// What an agent's file says.
@@ -60,16 +61,17 @@ pub(super) fn desk(desk: &Desk<'_>) -> String {
     let mut config = format!("store = {}\n\n[manifest]\nname = \"app\"\n\n", text(desk.string));
     let _ = write!(
         config,
-        "[pins]\nmax_head_age = \"26h\"\nmax_head_lag = 10\n{}\n\
+        "[pins]\nmax_head_age = \"26h\"\nmax_head_lag = {}\n\
          [pins.service]\ndriver = \"process\"\nargv = {}\nleader_args = [\"--lead\"]\nfollower_args = [\"--follow\"]\n\
          exclusive = [\"queue\"]\nready = {{ kind = \"exec\", argv = {}, timeout_seconds = 5 }}\n\n\
          [[pins.trees]]\nname = \"state\"\npath = \"/srv/state\"\nmust_match = [\"app.conf\"]\nmay_advance = [\"lines\"]\n\n\
-         [pins.lease]\nmode = \"auto\"\nback_end = \"store\"\ngroup = \"demo\"\nttl_seconds = {}\nmembers = [{}]\n",
-        desk.pins,
+         [pins.lease]\nmode = \"auto\"\nback_end = \"store\"\ngroup = \"demo\"\nttl_seconds = {}\nmembers = [{}]\n{}",
+        desk.max_head_lag,
         list(&argv),
         list(&ask),
         desk.ttl_seconds,
         members.collect::<Vec<_>>().join(", "),
+        desk.needs,
     );
     config
 }
@@ -90,7 +92,13 @@ pub(super) fn agent(agent: &Agent<'_>) -> String {
 }
 
 /// The inventory.
-pub(super) fn inventory(string: &str, program: &str, ingress: SocketAddr, nodes: &[Node]) -> String {
+pub(super) fn inventory(
+    string: &str,
+    program: &str,
+    ingress: SocketAddr,
+    dead_man_seconds: u64,
+    nodes: &[Node],
+) -> String {
     let mut file = format!("name = \"demo\"\nfrom = {}\nmanifest = \"app\"\n\n", text(string));
     let _ = write!(
         file,
@@ -98,12 +106,12 @@ pub(super) fn inventory(string: &str, program: &str, ingress: SocketAddr, nodes:
          [ingress]\nurl = {}\n\n[ingress.identity]\npath = \"/who\"\nnode = [\"/node\"]\ninstance = [\"/instance\"]\nterm = [\"/term\"]\n",
         text(&format!("http://{ingress}/")),
     );
-    let snapkit = program.replace("/bootstrap", "/snapkit");
+    let snapkit = crate::drill::act::snapkit_beside(program);
     let snapshot = [snapkit.as_str(), "snapshot", "state={directory}/current", "--json"].map(str::to_owned);
     let _ = write!(
         file,
         "\n[drill]\nwrite = \"/add\"\nread = \"/who\"\nconflicts = \"/conflicts\"\nblank = \"c\"\nsoak_seconds = 3\n\
-         dead_man_seconds = 60\nsnapshot = {}\n",
+         dead_man_seconds = {dead_man_seconds}\nsnapshot = {}\n",
         list(&snapshot),
     );
     for (number, node) in nodes.iter().enumerate() {

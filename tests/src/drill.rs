@@ -1,0 +1,182 @@
+//! A drill in the demo's world: gone through, broken in one way, and done; what its evidence says.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bootstrap::drill::deeds;
+use bootstrap::drill::demo::{Settings, World};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Run, binary};
+
+/// How long something is waited for.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A world in which node `a` leads, `b` and `c` are not up yet, and a drill can be done.
+pub struct Stage {
+    /// The world.
+    pub world: World,
+    _place: TempDir,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl Stage {
+    /// A stage in a world with something changed.
+    pub fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with(change, |_| {})
+    }
+
+    /// The same, with something done before the first node is brought up.
+    pub fn with(change: impl FnOnce(&mut Settings), before: impl FnOnce(&World)) -> Self {
+        // Sockets have short paths: the directory for temporary files of the system, whatever the environment says.
+        let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
+        let mut settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
+        change(&mut settings);
+        let mut world = World::make(settings, Box::new(|_| {})).unwrap();
+        before(&world);
+        world.start_ingress().unwrap();
+        world.bring_up("a").unwrap();
+        world.wait_leads("a").unwrap();
+        world.prepare("b").unwrap();
+        world.prepare("c").unwrap();
+        world.inventory().unwrap();
+        Self { world, _place: place }
+    }
+
+    /// `drill run full`, with steps that wait no longer than they must here.
+    fn full(&self) -> Vec<String> {
+        let scenario = self.world.path("full.toml");
+        let text = deeds::text("full", "c").unwrap();
+        fs::write(&scenario, text.replace("timeout_seconds = 600", "timeout_seconds = 25").replace("timeout_seconds = 60\n", "timeout_seconds = 25\n")).unwrap();
+        let words = ["drill", "run", "full", "--target", "b", "--inventory"].map(str::to_owned);
+        let paths = [self.world.path("fleet.toml"), scenario].map(|path| path.display().to_string());
+        let [fleet, scenario] = paths;
+        words.into_iter().chain([fleet, "--scenario-file".to_owned(), scenario]).collect()
+    }
+
+    /// Runs `bootstrap` on the desk to its end.
+    pub fn desk(&self, args: &[&str]) -> Run {
+        let mut command = self.world.command("desk", "bootstrap", args);
+        command.arg("--json").stdin(Stdio::null());
+        Run::of(command)
+    }
+
+    /// Goes through the drill; the id that confirms it.
+    #[track_caller]
+    pub fn rehearse(&self) -> String {
+        let args = self.full();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let run = self.desk(&args).expect(0);
+        run.json("bootstrap.drill-run/1")["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Where the inventory is.
+    pub fn fleet(&self) -> String {
+        self.world.path("fleet.toml").display().to_string()
+    }
+
+    /// Goes through the weekly restore; the id that confirms it.
+    #[track_caller]
+    pub fn rehearse_restore(&self) -> String {
+        let run = self.desk(&["drill", "run", "restore", "--inventory", &self.fleet()]).expect(0);
+        run.json("bootstrap.drill-run/1")["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Starts the drill that was gone through.
+    pub fn start(&self, confirm: &str) -> Child {
+        let args = self.full();
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        args.extend(["--execute", "--confirm", confirm, "--json"]);
+        let mut command = self.world.command("desk", "bootstrap", &args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Does the drill after something was broken; its result.
+    #[track_caller]
+    pub fn done_after(&self, break_it: impl FnOnce(&Self)) -> Value {
+        let confirm = self.rehearse();
+        break_it(self);
+        self.end(self.start(&confirm))
+    }
+
+    /// Waits for the end of a drill; its result.
+    #[track_caller]
+    pub fn end(&self, child: Child) -> Value {
+        let output = child.wait_with_output().unwrap();
+        let run = Run::from_output("drill run".to_owned(), output);
+        assert!(run.code == 0 || run.code == 1, "{}: {}\n{}", run.code, run.text(), run.stderr);
+        run.json("bootstrap.drill-run/1")
+    }
+
+    /// The directory of the run that is done, once there is one.
+    #[track_caller]
+    pub fn run_directory(&self) -> PathBuf {
+        until("no run is done", || {
+            let runs = fs::read_dir(self.world.path("desk/drills")).ok()?;
+            let mut runs: Vec<PathBuf> = runs.map(|entry| entry.unwrap().path()).collect();
+            runs.retain(|path| {
+                let plan = fs::read_to_string(path.join("plan.json")).unwrap_or_default();
+                plan.contains("\"execute\"")
+            });
+            runs.sort();
+            runs.pop()
+        })
+    }
+
+    /// Waits until a step of the run has begun.
+    #[track_caller]
+    pub fn wait_step(&self, step: &str) -> PathBuf {
+        let directory = self.run_directory();
+        until(&format!("{step} does not begin"), || {
+            let timeline = fs::read_to_string(directory.join("timeline.jsonl")).ok()?;
+            timeline.lines().any(|line| line.contains(&format!("\"step\":\"{step}\""))).then_some(())
+        });
+        directory
+    }
+}
+
+/// Waits until something is there.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The ids of the checks that a result says are not shown.
+pub fn not_shown(result: &Value) -> Vec<String> {
+    let failed = result["bundle"]["failed"].as_array().unwrap_or_else(|| panic!("no bundle: {result:#}"));
+    failed.iter().map(|check| check["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The first check that a step decided badly.
+pub fn failed_check(result: &Value) -> Option<String> {
+    let steps = result["steps"].as_array()?;
+    let checks = steps.iter().flat_map(|step| step["checks"].as_array().into_iter().flatten());
+    let mut failed = checks.filter(|check| check["status"] == "failed");
+    failed.next().map(|check| check["id"].as_str().unwrap().to_owned())
+}
+
+/// Processes with this in their command line, but for this one.
+pub fn processes(with: &str) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let has = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(with)
+    };
+    pids.filter(|pid| *pid != std::process::id().cast_signed()).filter(has).collect()
+}
