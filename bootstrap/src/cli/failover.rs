@@ -506,7 +506,7 @@ impl Link<'_> {
         let sealed = || -> Result<Closed, CliError> {
             let chain = self.origin.chain(Timestamp::now())?;
             let store = &*self.origin.store;
-            Ok(self.conductor.seal(directory, plan, &chain, store, &self.signer).map_err(super::drill::explained)?)
+            self.conductor.seal(directory, plan, &chain, store, &self.signer).map_err(super::drill::explained)
         };
         let warn = |what: String| Output::new(out.is_json(), false).warn(format_args!("{what}"));
         match sealed() {

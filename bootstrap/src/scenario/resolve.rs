@@ -244,7 +244,7 @@ impl Sight {
                 _ => Ok(Some(leader.clone())),
             };
         }
-        let serves = |name: &str| self.expect(name).is_ok_and(|node| leads(node));
+        let serves = |name: &str| self.expect(name).is_ok_and(leads);
         let lost = match &wish.old_leader {
             Some(wished) => Some(wished.clone()),
             None => self.lost(),

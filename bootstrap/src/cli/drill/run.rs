@@ -173,7 +173,8 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
     let mut shown = Shown::of(&conducted);
     if conducted.finished.verdict.is_some() {
         let chain = origin.chain(Timestamp::now())?;
-        let closed = conductor.seal(&conducted.run, &conducted.plan, &chain, &*origin.store, &signer).map_err(explained)?;
+        let closed =
+            conductor.seal(&conducted.run, &conducted.plan, &chain, &*origin.store, &signer).map_err(explained)?;
         if let (Err(why), Mode::Execute) = (&closed.recorded, conducted.plan.mode) {
             out.warn(format_args!("the chain was not told that this ended: {why}"));
         }
