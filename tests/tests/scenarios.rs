@@ -28,6 +28,16 @@ fn led_by(scene: &Scene, leader: usize, but: &[usize]) {
     assert_eq!(answers["node"], scene.group.nodes[leader].name.as_str(), "{answers}");
 }
 
+/// A stranger with nothing but the pin computes the same from the bundle.
+#[track_caller]
+fn verified(scene: &Scene, ran: &Value) {
+    assert_eq!(ran["bundle"]["passed"], true, "{ran:#}");
+    let pin = scene.group.issuer.bootstrap.split_once("#root=").unwrap().1;
+    let tar = ran["bundle"]["tar"].as_str().unwrap();
+    let stranger = snapkit_tests::Machine::new();
+    stranger.bootstrap(&["evidence", "verify", tar, "--pin", pin, "--max-age", "1h"]).expect(0);
+}
+
 #[test]
 fn the_lead_is_moved_and_given_back() {
     let scene = Scene::led(options());
@@ -36,10 +46,12 @@ fn the_lead_is_moved_and_given_back() {
     assert_eq!((&ran["verdict"], &ran["target"]), (&"passed".into(), &"c".into()), "{ran:#}");
     assert!(steps(&ran).values().all(|status| status == "ok"), "{ran:#}");
     led_by(&scene, 2, &[]);
+    verified(&scene, &ran);
     assert!(scene.group.writes().len() >= before);
     let ran = scene.execute("switchback", &[]).expect(0).json("bootstrap.failover/1");
     assert_eq!((&ran["verdict"], &ran["old_leader"], &ran["target"]), (&"passed".into(), &"c".into(), &"a".into()));
     led_by(&scene, 0, &[]);
+    verified(&scene, &ran);
     // Nothing of what a leader wrote is lost when the lead is moved in order: no number is given twice.
     let numbers: Vec<u64> = scene.group.writes().iter().map(|line| line["n"].as_u64().unwrap()).collect();
     assert!(numbers.windows(2).all(|two| two[1] > two[0]), "{numbers:?}");
@@ -55,6 +67,7 @@ fn a_lost_leader_is_replaced() {
     assert_eq!(ran["verdict"], "passed", "{ran:#}");
     let leader = scene.settle(&[0]);
     led_by(&scene, leader, &[0]);
+    verified(&scene, &ran);
     let directory = ran["directory"].as_str().unwrap();
     let timeline = fs::read_to_string(scene.group.issuer.machine.path(directory).join("timeline.jsonl")).unwrap();
     assert!(timeline.contains("\"trouble\":\"unreachable\""), "{timeline}");
@@ -243,6 +256,7 @@ fn scenarios_again_and_again() {
     let rounds: usize = std::env::var("SNAPKIT_SCENARIOS").map_or(10, |rounds| rounds.parse().unwrap());
     let mut scene = Scene::led(options());
     let mut took: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut gaps: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
         for scenario in ["planned", "switchback", "emergency", "switchback again"] {
             if scenario == "emergency" {
@@ -257,6 +271,8 @@ fn scenarios_again_and_again() {
             let ran = scene.bootstrap(&args).expect(0).json("bootstrap.failover/1");
             took.entry(name).or_default().push(begun.elapsed().as_secs_f64());
             assert_eq!(ran["verdict"], "passed", "{round} {scenario}: {ran:#}");
+            verified(&scene, &ran);
+            gaps.entry(name).or_default().extend(ran["bundle"]["rto_ms"].as_f64());
             if scenario == "emergency" {
                 scene.group.start();
             }
@@ -264,9 +280,15 @@ fn scenarios_again_and_again() {
             scene.group.no_conflicts();
         }
     }
-    for (scenario, mut seconds) in took {
-        seconds.sort_by(f64::total_cmp);
-        let (median, longest) = (seconds[seconds.len() / 2], seconds[seconds.len() - 1]);
-        println!("{scenario}: {} in a row, median {median:.1} s, longest {longest:.1} s", seconds.len());
+    let figures = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        (values.len(), values.get(values.len() / 2).copied().unwrap_or(0.0), values.last().copied().unwrap_or(0.0))
+    };
+    for (scenario, seconds) in took {
+        let (runs, median, longest) = figures(seconds);
+        let (measured, gap, longest_gap) = figures(gaps.remove(scenario).unwrap_or_default());
+        println!("{scenario}: {runs} in a row, none with two leaders, each with a bundle that verifies");
+        println!("  took: median {median:.1} s, longest {longest:.1} s");
+        println!("  clients without an answer ({measured} measured): median {gap:.0} ms, longest {longest_gap:.0} ms");
     }
 }

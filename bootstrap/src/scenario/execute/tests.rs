@@ -279,3 +279,14 @@ fn an_edited_plan_is_not_executed() {
     assert!(matches!(go(&plan, &mut Memory::default(), &mut actor), Err(ExecuteError::Edited)));
     assert!(actor.acted.is_empty());
 }
+
+#[test]
+fn what_only_looks_does_not_judge_a_way_back_and_a_teardown_does() {
+    for (effect, expected) in [(Effect::Read, Verdict::Aborted), (Effect::Mutate, Verdict::AbortFailed)] {
+        let mut plan = plan();
+        plan.always[1].effect = effect;
+        let mut actor = Scripted { fails: ["teardown"].into(), ..Scripted::default() };
+        let finished = abort(&plan.sealed(), "no", &mut Memory::default(), &mut actor, &|| false).unwrap();
+        assert_eq!(finished.verdict, Some(expected), "{effect:?}");
+    }
+}
