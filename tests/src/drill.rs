@@ -50,7 +50,12 @@ impl Stage {
     fn full(&self) -> Vec<String> {
         let scenario = self.world.path("full.toml");
         let text = deeds::text("full", "c").unwrap();
-        fs::write(&scenario, text.replace("timeout_seconds = 600", "timeout_seconds = 25").replace("timeout_seconds = 60\n", "timeout_seconds = 25\n")).unwrap();
+        fs::write(
+            &scenario,
+            text.replace("timeout_seconds = 600", "timeout_seconds = 25")
+                .replace("timeout_seconds = 60\n", "timeout_seconds = 25\n"),
+        )
+        .unwrap();
         let words = ["drill", "run", "full", "--target", "b", "--inventory"].map(str::to_owned);
         let paths = [self.world.path("fleet.toml"), scenario].map(|path| path.display().to_string());
         let [fleet, scenario] = paths;

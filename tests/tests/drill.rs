@@ -45,11 +45,24 @@ fn an_orchestrator_that_is_killed_again_and_again_is_gone_on_with_and_the_eviden
             id = plan["id"].as_str().unwrap().to_owned();
             // Nobody begins another drill over it, and the dead one is not simply forgotten.
             let again = stage.rehearse_restore();
-            let refused = stage.desk(&["drill", "run", "restore", "--inventory", &stage.fleet(), "--execute", "--confirm", &again]);
+            let refused = stage.desk(&[
+                "drill",
+                "run",
+                "restore",
+                "--inventory",
+                &stage.fleet(),
+                "--execute",
+                "--confirm",
+                &again,
+            ]);
             refused.expect(3).stderr_names("was interrupted");
         }
         let fleet = stage.fleet();
-        let mut command = stage.world.command("desk", "bootstrap", &["drill", "run", "--resume", &id, "--inventory", &fleet, "--json"]);
+        let mut command = stage.world.command(
+            "desk",
+            "bootstrap",
+            &["drill", "run", "--resume", &id, "--inventory", &fleet, "--json"],
+        );
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         child = command.spawn().unwrap();
     }
@@ -60,7 +73,10 @@ fn an_orchestrator_that_is_killed_again_and_again_is_gone_on_with_and_the_eviden
     stage.desk(&["evidence", "verify", tar, "--pin", &stage.world.pin()]).expect(0);
     let history = stage.desk(&["drill", "history", "--inventory", &stage.fleet(), "--within", "1h"]).expect(0);
     let history = history.json("bootstrap.drill-history/1");
-    assert_eq!((history["runs"][0]["id"].as_str(), &history["runs"][0]["verdict"]), (Some(&*id), &Value::from("passed")));
+    assert_eq!(
+        (history["runs"][0]["id"].as_str(), &history["runs"][0]["verdict"]),
+        (Some(&*id), &Value::from("passed"))
+    );
 }
 
 #[test]
@@ -96,7 +112,9 @@ fn a_run_that_nobody_goes_on_with_is_taken_back_by_itself() {
     let tar = format!("{}.tar", directory.display());
     let verified = stage.desk(&["evidence", "verify", &tar, "--pin", &stage.world.pin()]);
     assert_ne!(verified.code, 0, "a run that was taken back shows nothing: {}", verified.text());
-    until("the keeper goes on", || processes(&format!("drill keep {}", stage.world.place.display())).is_empty().then_some(()));
+    until("the keeper goes on", || {
+        processes(&format!("drill keep {}", stage.world.place.display())).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -120,7 +138,8 @@ fn the_weekly_restore_touches_nothing_that_serves() {
     let before = bootstrap::client::Client::of_node(&stage.world.node("a")).state().unwrap();
     let confirm = stage.rehearse_restore();
     let fleet = stage.fleet();
-    let run = stage.desk(&["drill", "run", "restore", "--inventory", &fleet, "--execute", "--confirm", &confirm]).expect(0);
+    let run =
+        stage.desk(&["drill", "run", "restore", "--inventory", &fleet, "--execute", "--confirm", &confirm]).expect(0);
     let result = run.json("bootstrap.drill-run/1");
     assert_eq!(not_shown(&result), [] as [&str; 0]);
     assert!(!stage.world.node("c").exists(), "what was made for it is removed");

@@ -328,7 +328,8 @@ impl World {
             })
             .collect();
         let program = self.text("bin/bootstrap");
-        let inventory = text::inventory(&self.string, &program, self.ports.ingress, self.settings.dead_man_seconds, &nodes);
+        let inventory =
+            text::inventory(&self.string, &program, self.ports.ingress, self.settings.dead_man_seconds, &nodes);
         let path = self.path("fleet.toml");
         fs::write(&path, inventory).map_err(failed("write fleet.toml"))?;
         Ok(path)

@@ -72,27 +72,36 @@ pub fn look(inventory: &Inventory, origin: &str, blank: &str) -> Vec<Condition> 
     let mut all = Vec::new();
     let states: Vec<_> = handles.iter().map(|handle| (handle, handle.state(inventory.patience()))).collect();
     let answering = states.iter().filter(|(_, state)| state.is_ok()).count();
-    all.push(condition("an agent answers", Level::ReadOnly, match answering {
-        0 => Err("none of the fleet does".to_owned()),
-        some => Ok(format!("{some} of {} do", states.len())),
-    }));
+    all.push(condition(
+        "an agent answers",
+        Level::ReadOnly,
+        match answering {
+            0 => Err("none of the fleet does".to_owned()),
+            some => Ok(format!("{some} of {} do", states.len())),
+        },
+    ));
     let leaders: Vec<&str> = states
         .iter()
         .filter(|(_, state)| state.as_ref().is_ok_and(|state| state.health.ok && state.ready.ok && state.leader.ok))
         .map(|(handle, _)| handle.name())
         .collect();
-    all.push(condition("one node leads, healthy and ready", Level::Simulate, match leaders[..] {
-        [one] => Ok(one.to_owned()),
-        [] => Err("nobody does".to_owned()),
-        _ => Err(leaders.join(" and ")),
-    }));
+    all.push(condition(
+        "one node leads, healthy and ready",
+        Level::Simulate,
+        match leaders[..] {
+            [one] => Ok(one.to_owned()),
+            [] => Err("nobody does".to_owned()),
+            _ => Err(leaders.join(" and ")),
+        },
+    ));
     for (handle, state) in &states {
         if handle.name() == blank {
             continue;
         }
         if let Ok(state) = state {
             let churn = state.view.conflicts;
-            let found = if churn == 0 { Ok("0".to_owned()) } else { Err(format!("{churn} since its agent was started")) };
+            let found =
+                if churn == 0 { Ok("0".to_owned()) } else { Err(format!("{churn} since its agent was started")) };
             all.push(condition(format!("{}: no conflicts", handle.name()), Level::Execute, found));
         }
     }
@@ -124,10 +133,14 @@ pub fn look(inventory: &Inventory, origin: &str, blank: &str) -> Vec<Condition> 
     .filter(|(_, there)| !there)
     .map(|(name, _)| name)
     .collect();
-    all.push(condition("clients can be measured", Level::Execute, match missing.is_empty() {
-        true => Ok("ingress and sentinel".to_owned()),
-        false => Err(format!("the inventory has no {}", missing.join(", "))),
-    }));
+    all.push(condition(
+        "clients can be measured",
+        Level::Execute,
+        match missing.is_empty() {
+            true => Ok("ingress and sentinel".to_owned()),
+            false => Err(format!("the inventory has no {}", missing.join(", "))),
+        },
+    ));
     for check in &inventory.drill.checks {
         all.extend(custom(inventory, check));
     }

@@ -91,7 +91,10 @@ impl Report for History {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows: Vec<[String; 5]> = (self.runs.iter())
             .map(|run| {
-                let time = run.begun.or(run.ended).map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%MZ").to_string());
+                let time = run
+                    .begun
+                    .or(run.ended)
+                    .map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%MZ").to_string());
                 [
                     time,
                     run.id.clone(),

@@ -58,7 +58,8 @@ impl Report for Found {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows: Vec<[String; 3]> = (self.conditions.iter())
             .map(|one| {
-                let word = if one.holds { "holds".to_owned() } else { format!("MISSING for {}", one.needed_for.word()) };
+                let word =
+                    if one.holds { "holds".to_owned() } else { format!("MISSING for {}", one.needed_for.word()) };
                 [format!("  {word}"), one.name.clone(), one.found.clone()]
             })
             .collect();

@@ -94,7 +94,8 @@ fn take(run: &RunDir, path: &PathBuf) -> Result<String, CliError> {
         return Err(CliError::usage(format!("{shown} has {size} bytes, expected at most {FILE_CAP}")));
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain: String = name.chars().map(|one| if one.is_ascii_alphanumeric() || ".-_".contains(one) { one } else { '_' }).collect();
+    let plain: String =
+        name.chars().map(|one| if one.is_ascii_alphanumeric() || ".-_".contains(one) { one } else { '_' }).collect();
     let name = format!("{ATTEST}/{}", plain.trim_start_matches('.'));
     run.write(&name, &fs::read(path)?)?;
     Ok(name)
@@ -107,13 +108,15 @@ fn say(
     what: impl FnOnce(&RunDir) -> Result<What, CliError>,
 ) -> Result<Exit, CliError> {
     let runs = Runs::at(&place.runs);
-    let found = runs.find(id).map_err(|error| CliError::refused(error.to_string()).next("name the run's id and --runs"))?;
+    let found =
+        runs.find(id).map_err(|error| CliError::refused(error.to_string()).next("name the run's id and --runs"))?;
     if found.is_over() || found.directory.file(STATEMENT).exists() {
         return Err(CliError::refused(format!("the run {id} has ended")).next("a run that has ended is not added to"));
     }
     // Held, so that nobody goes on with the run meanwhile.
     let _lock = runs.lock(&found.plan.group, &format!("a note on {id}")).map_err(|error| {
-        CliError::refused(error.to_string()).next("write it down when the run was interrupted, or stop its orchestrator")
+        CliError::refused(error.to_string())
+            .next("write it down when the run was interrupted, or stop its orchestrator")
     })?;
     let what = what(&found.directory)?;
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
