@@ -32,11 +32,17 @@ impl Default for Stage {
 impl Stage {
     /// A stage in a world with something changed.
     pub fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with(change, |_| {})
+    }
+
+    /// The same, with something done before the first node is brought up.
+    pub fn with(change: impl FnOnce(&mut Settings), before: impl FnOnce(&World)) -> Self {
         // Sockets have short paths: the directory for temporary files of the system, whatever the environment says.
         let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
         let mut settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
         change(&mut settings);
         let mut world = World::make(settings, Box::new(|_| {})).unwrap();
+        before(&world);
         world.start_ingress().unwrap();
         world.bring_up("a").unwrap();
         world.wait_leads("a").unwrap();

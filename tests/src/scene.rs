@@ -1,11 +1,13 @@
 //! A fleet to move leads in: a [`Group`] whose agents answer on loopback, an ingress in front of it, and its inventory.
 //!
 //! The ingress leads each connection to the first upstream of its configuration that accepts one, and reads that file when it
-//! is reloaded. Followers are cold, so that only a leader accepts connections.
+//! is reloaded; while the file `ingress/stuck` is there, until it is reloaded, it tries the first one alone. Followers are cold,
+//! so that only a leader accepts connections.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,14 +67,16 @@ impl Scene {
         let ingress = listener.local_addr().unwrap();
         let seen = Arc::clone(&loaded);
         let loading = machine.path("ingress/reload");
-        let from = config.clone();
+        let (from, stuck) = (config.clone(), machine.path("ingress/stuck"));
         thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 // Whoever reloads removes the old mark by writing it; the next connection is by the new file.
                 if fs::remove_file(&loading).is_ok() {
                     *seen.lock().unwrap() = servers(&fs::read_to_string(&from).unwrap_or_default());
+                    let _ = fs::remove_file(&stuck);
                 }
-                let upstreams = seen.lock().unwrap().clone();
+                let mut upstreams = seen.lock().unwrap().clone();
+                upstreams.truncate(if stuck.exists() { 1 } else { usize::MAX });
                 thread::spawn(move || drop(forward(client, &upstreams)));
             }
         });
@@ -152,7 +156,44 @@ impl Scene {
         let id = self.rehearsed(scenario, &[]);
         let mut command =
             self.command(&["failover", scenario, "--execute", "--confirm", &id, "--reason", "test", "--json"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The same, killed as soon as a step has begun; `false` if it ended before that.
+    #[track_caller]
+    pub fn killed_at(&self, scenario: &str, step: &str) -> bool {
+        let before: Vec<PathBuf> =
+            fs::read_dir(self.runs()).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+        let mut child = self.begin(scenario);
+        let begun = format!("\"step\":\"{step}\",\"kind\":\"step-begin\"");
+        loop {
+            let runs = fs::read_dir(self.runs()).unwrap().map(|entry| entry.unwrap().path());
+            let is_executed = |run: &PathBuf| {
+                let plan = fs::read_to_string(run.join("plan.json")).unwrap_or_default();
+                plan.contains("\"mode\": \"execute\"")
+            };
+            let written = |run: &PathBuf| fs::metadata(run.join("plan.json")).and_then(|plan| plan.modified()).ok();
+            let newest = runs.filter(is_executed).max_by_key(written).filter(|run| !before.contains(run));
+            let timeline = newest.and_then(|run| fs::read_to_string(run.join("timeline.jsonl")).ok());
+            if timeline.is_some_and(|timeline| timeline.contains(&begun)) {
+                let _ = child.kill();
+                return child.wait().unwrap().signal() == Some(9);
+            }
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// A scenario of an operator's own: a built-in one, changed.
+    pub fn scenario(&self, name: &str, changes: &[(&str, &str)]) -> String {
+        let mut text = bootstrap::scenario::builtin::text(name).unwrap().to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        self.group.issuer.machine.write("own.toml", text).display().to_string()
     }
 
     /// The directory of runs.

@@ -148,6 +148,27 @@ fn a_real_pair_is_seen_taken_down_and_brought_up() {
     let again = fleet.run(&["node", "up", "b", "--execute", "--json"]).expect(0).json("bootstrap.node-plan/1");
     assert_eq!((&again["executed"], &again["steps"]), (&json!(false), &json!([])));
 
+    // Its cron file is somebody's edit, and becomes what it is meant to be.
+    let file = fleet.operator.path("fleet.toml");
+    let units = fleet.operator.arg("units");
+    let text = fs::read_to_string(&file).unwrap();
+    let install =
+        format!("name = \"b\"\ninstall = [\"--for\", \"cron\", \"--no-snapshots\", \"--into\", \"{units}\"]\n");
+    fs::write(&file, text.replace("name = \"b\"\n", &install)).unwrap();
+    fs::create_dir(&units).unwrap();
+    let missing = fleet.run(&["node", "repair", "b", "--json"]).expect(1).json("bootstrap.node-repair/1");
+    assert_eq!((&missing["drift"][0]["missing"], &missing["executed"]), (&json!(true), &json!(false)));
+    assert_eq!(fs::read_dir(&units).unwrap().count(), 0, "a plan changes nothing");
+    fleet.run(&["node", "repair", "b", "--execute"]).expect(0);
+    let deployed = fs::read_dir(&units).unwrap().next().unwrap().unwrap().path();
+    let meant = fs::read_to_string(&deployed).unwrap();
+    fs::write(&deployed, format!("{meant}* * * * * root reboot\n")).unwrap();
+    let drifted = fleet.run(&["node", "repair", "b"]).expect(1);
+    assert!(drifted.text().contains("  -* * * * * root reboot\n"), "{}", drifted.text());
+    fleet.run(&["node", "repair", "b", "--execute"]).expect(0);
+    assert_eq!(fs::read_to_string(&deployed).unwrap(), meant);
+    assert!(fleet.run(&["node", "repair", "b"]).expect(0).text().contains("nothing is wrong"));
+
     // The leader is lost: the other one leads already.
     fleet.group.nodes[0].kill_agent();
     fleet.group.leader(&[0]);

@@ -13,6 +13,8 @@ mod preflight;
 mod run;
 mod say;
 
+pub(super) use run::{conductor, explained, signer};
+
 use clap::{Args, Subcommand};
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};

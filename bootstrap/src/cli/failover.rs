@@ -4,19 +4,26 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use bootstrap::evidence::event::{CheckStatus, Failure, Mode, StepStatus};
+use bootstrap::drill::act::Drill;
+use bootstrap::drill::conduct::{Closed, Conductor};
+use bootstrap::drill::deeds::Deeds;
+use bootstrap::drill::frame::{Frame, FrameError, Opening};
+use bootstrap::evidence::event::{Actor as By, CheckStatus, Failure, Mode, StepStatus, What};
+use bootstrap::evidence::result::{Check as Judged, Verdict as Computed};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::fleet::inventory::Inventory;
+use bootstrap::origin::Origin;
 use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
-use bootstrap::scenario::execute::{self, ExecuteError, Finished, Kept, Verdict};
+use bootstrap::scenario::execute::{self, ExecuteError, Finished, Journal, Kept, Verdict};
 use bootstrap::scenario::field::Ground;
-use bootstrap::scenario::moves::Moves;
 use bootstrap::scenario::plan::Plan;
 use bootstrap::scenario::resolve::{Wish, resolve};
 use bootstrap::scenario::runs::{Found, Runs, RunsError, new_id};
 use clap::Args;
 use jiff::Timestamp;
+use manifests::digest::Digest;
+use manifests::keys::SecretKey;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
 use snapkit::terminal::exit_code::{CliError, Exit};
@@ -63,6 +70,9 @@ pub(super) struct FailoverArgs {
     /// What whoever will verify the evidence gave beforehand; kept in it
     #[arg(long, value_name = "TEXT")]
     challenge: Option<String>,
+    /// The key that seals what was found, with the role node [default: this machine's key for the chain]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// What was done for a step that is done by hand
     #[arg(long, value_name = "STEP=TEXT", value_parser = attested)]
     attest: Vec<(String, String)>,
@@ -105,7 +115,20 @@ struct Ran {
     plan_sha256: String,
     directory: PathBuf,
     steps: Vec<Shown>,
+    /// What a stranger can verify; null where it could not be sealed.
+    bundle: Option<Bundle>,
     next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bundle {
+    sha256: String,
+    tar: PathBuf,
+    /// Whether what was found, computed again from the files alone, passed.
+    passed: bool,
+    rto_ms: Option<u64>,
+    /// The required checks that did not pass, and what was found.
+    failed: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,6 +180,14 @@ impl Report for Ran {
             }
         }
         writeln!(out, "{}; kept in {}", self.verdict, self.directory.display())?;
+        if let Some(bundle) = &self.bundle {
+            let gap =
+                bundle.rto_ms.map_or_else(String::new, |ms| format!("; clients were without an answer for {ms} ms"));
+            writeln!(out, "sealed in {}{gap}", bundle.tar.display())?;
+            for failed in &bundle.failed {
+                writeln!(out, "  NOT SHOWN {failed}")?;
+            }
+        }
         if let Some(next) = &self.next {
             writeln!(out, "{next}")?;
         }
@@ -166,17 +197,26 @@ impl Report for Ran {
 
 pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
-    let chosen = Chosen::of(args.scenario.as_deref(), args.scenario_file.as_ref(), &Moves)?;
-    let here =
-        Here { args, runs: Runs::at(&args.runs.runs), ground: Ground::new(inventory.clone()), inventory, cancel };
-    let name = &chosen.scenario.name;
+    let fleet = std::path::absolute(&args.inventory.inventory)?;
+    let runs = Runs::at(&std::path::absolute(&args.runs.runs)?);
+    let ground = Ground::new(inventory.clone());
+    let here = Here { args, runs, fleet, ground, inventory, machine: machine(), cancel };
     let ran = match (args.resume, args.abort) {
-        (true, _) => here.resume(name)?,
-        (_, true) => here.abort(name)?,
-        _ => here.anew(&chosen)?,
+        (false, false) => here.anew(&here.chosen()?, out)?,
+        // What is done is stored with the run; only its name is asked for.
+        (resume, _) => {
+            let name = match &args.scenario {
+                Some(name) => name.clone(),
+                None => here.chosen()?.scenario.name,
+            };
+            if resume { here.resume(&name, out)? } else { here.abort(&name, out)? }
+        }
     };
     out.report(&ran)?;
+    // What was sealed is what counts: a run that was not shown to pass did not.
+    let is_shown = ran.mode == Mode::Simulated || ran.bundle.as_ref().is_none_or(|bundle| bundle.passed);
     Ok(match ran.verdict {
+        "passed" if !is_shown => Exit::NO,
         "passed" | "aborted" => Exit::DONE,
         "interrupted" => Exit::INTERRUPTED,
         _ => Exit::NO,
@@ -185,14 +225,20 @@ pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Res
 
 struct Here<'a> {
     args: &'a FailoverArgs,
+    fleet: PathBuf,
     inventory: Inventory,
     ground: Ground,
     runs: Runs,
+    machine: String,
     cancel: &'a Cancel,
 }
 
 impl Here<'_> {
-    fn anew(&self, chosen: &Chosen) -> Result<Ran, CliError> {
+    fn chosen(&self) -> Result<Chosen, CliError> {
+        Chosen::of(self.args.scenario.as_deref(), self.args.scenario_file.as_ref(), &Deeds)
+    }
+
+    fn anew(&self, chosen: &Chosen, out: &Output) -> Result<Ran, CliError> {
         let mode = if self.args.execute { Mode::Execute } else { Mode::Simulated };
         let now = Timestamp::now();
         let wish = Wish {
@@ -206,59 +252,73 @@ impl Here<'_> {
             target: self.args.cast.target.clone(),
         };
         let plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
-        // Whoever goes through something changes nothing and holds up nobody.
-        let _lock = match &self.args.confirm {
-            None => None,
-            Some(confirmed) => {
-                let lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
-                if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
-                    return Err(problem(RunsError::Interrupted { id: open.plan.id }));
-                }
-                self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
-                Some(lock)
-            }
+        let Some(confirmed) = &self.args.confirm else {
+            // Whoever goes through something changes nothing and holds up nobody.
+            return self.rehearse(&plan, out);
         };
-        let directory = self.runs.begin(&plan).map_err(problem)?;
-        let mut kept = Kept::create(directory.path(), &here())?;
-        begin::write(&plan, &self.inventory, &mut kept)?;
-        let finished = execute::run(&plan, &mut kept, &mut self.mover(&directory), &|| self.cancel.is_requested());
-        self.ran(&plan, &directory, finished)
+        let _lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
+        if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
+            return Err(problem(RunsError::Interrupted { id: open.plan.id }));
+        }
+        self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
+        self.execute(&plan, out)
+    }
+
+    fn rehearse(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
+        let directory = self.runs.begin(plan).map_err(problem)?;
+        let mut kept = Kept::create(directory.path(), &self.machine)?;
+        let link = self.link(out);
+        let (root, chain) = self.origin(link.as_ref());
+        begin::write(plan, root, chain, &mut kept)?;
+        let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
+        self.ran(plan, &directory, finished, None, link, out)
+    }
+
+    fn execute(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
+        let directory = self.runs.begin(plan).map_err(problem)?;
+        let link = self.link(out);
+        let (frame, mut kept) = self.open(plan, &directory, link.as_ref())?;
+        let finished = execute::run(plan, &mut kept, &mut self.actor(&directory), &|| self.cancel.is_requested());
+        self.ran(plan, &directory, finished, Some(frame), link, out)
     }
 
     /// Goes on with the newest run of this scenario that has no end.
-    fn resume(&self, scenario: &str) -> Result<Ran, CliError> {
+    fn resume(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let found = self.newest(scenario, |found| !found.is_over())?.ok_or_else(|| {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             problem(RunsError::NotInterrupted { scenario, runs })
         })?;
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
-        let mut kept = self.reopen(&found)?;
+        let link = self.link(out);
+        let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
         let stopped = || self.cancel.is_requested();
-        let mut mover = self.mover(&found.directory);
+        let mut actor = self.actor(&found.directory);
         let finished = match found.is_aborting() {
             // Its way back was interrupted; that is gone on with.
-            true => execute::abort(&found.plan, "gone on with", &mut kept, &mut mover, &stopped),
-            false => execute::run(&found.plan, &mut kept, &mut mover, &stopped),
+            true => execute::abort(&found.plan, "gone on with", &mut kept, &mut actor, &stopped),
+            false => execute::run(&found.plan, &mut kept, &mut actor, &stopped),
         };
-        self.ran(&found.plan, &found.directory, finished)
+        self.ran(&found.plan, &found.directory, finished, Some(frame), link, out)
     }
 
     /// Takes back the newest run of this scenario: in its own timeline while that has no end, else as a run of its own.
-    fn abort(&self, scenario: &str) -> Result<Ran, CliError> {
+    fn abort(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let reason = self.args.reason.clone().unwrap_or_default();
-        let Some(found) = self.newest(scenario, |_| true)? else {
+        // A way back has none of its own.
+        let found = self.newest(scenario, |found| !found.is_over() || !found.plan.rollback.is_empty())?;
+        let Some(found) = found else {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             return Err(problem(RunsError::NotInterrupted { scenario, runs }));
         };
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
-        let stopped = || self.cancel.is_requested();
         if !found.is_over() {
-            let mut kept = self.reopen(&found)?;
-            let mut mover = self.mover(&found.directory);
-            let finished = execute::abort(&found.plan, &reason, &mut kept, &mut mover, &stopped);
-            return self.ran(&found.plan, &found.directory, finished);
+            let link = self.link(out);
+            let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
+            let (mut actor, stopped) = (self.actor(&found.directory), || self.cancel.is_requested());
+            let finished = execute::abort(&found.plan, &reason, &mut kept, &mut actor, &stopped);
+            return self.ran(&found.plan, &found.directory, finished, Some(frame), link, out);
         }
         if found.passed() {
             let next = "`bootstrap failover switchback` gives the lead back";
@@ -266,12 +326,58 @@ impl Here<'_> {
                 CliError::refused(format!("{} passed: there is nothing to take back", found.plan.id)).next(next)
             );
         }
-        let plan = found.plan.way_back(new_id("back")?, Timestamp::now(), actor(), reason);
-        let directory = self.runs.begin(&plan).map_err(problem)?;
-        let mut kept = Kept::create(directory.path(), &here())?;
-        begin::write(&plan, &self.inventory, &mut kept)?;
-        let finished = execute::run(&plan, &mut kept, &mut self.mover(&directory), &stopped);
-        self.ran(&plan, &directory, finished)
+        self.execute(&found.plan.way_back(new_id("back")?, Timestamp::now(), actor(), reason), out)
+    }
+
+    /// The chain of the fleet. That it cannot be read must not hold up an emergency: then there is no evidence.
+    fn link(&self, out: &Output) -> Option<Link<'_>> {
+        let linked = super::drill::conductor(&self.inventory, &self.fleet, self.runs.path(), out).and_then(
+            |(conductor, origin)| Ok((super::drill::signer(self.args.key.as_ref(), &origin)?, conductor, origin)),
+        );
+        match linked {
+            Ok((signer, conductor, origin)) => Some(Link { conductor, origin, signer }),
+            Err(error) => {
+                Output::new(out.is_json(), false).warn(format_args!("no evidence will be sealed: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The first root and the chain; zeroes where they are not known.
+    fn origin(&self, link: Option<&Link<'_>>) -> (Digest, Digest) {
+        let none = Digest([0; 32]);
+        let root = self.inventory.origin().map_or(none, |from| from.pin.root);
+        (root, link.map_or(none, |link| link.conductor.chain))
+    }
+
+    fn open(&self, plan: &Plan, directory: &RunDir, link: Option<&Link<'_>>) -> Result<(Frame, Kept), CliError> {
+        let (root, chain) = self.origin(link);
+        let program = std::env::current_exe()?;
+        let path = |path: &std::path::Path| path.display().to_string();
+        let mut abort = vec![path(&program)];
+        abort.extend(["failover", &plan.scenario, "--abort", "--reason", "nobody went on with it"].map(str::to_owned));
+        abort.extend(["--allow-in-repo".to_owned(), "--inventory".to_owned(), path(&self.fleet)]);
+        abort.extend(["--runs".to_owned(), path(self.runs.path())]);
+        let opening = Opening {
+            inventory: &self.inventory,
+            fleet: &self.fleet,
+            run: directory,
+            plan,
+            root,
+            chain,
+            program,
+            approver: String::new(),
+            abort,
+            machine: self.machine.clone(),
+        };
+        let (frame, mut kept) = Frame::open(&opening).map_err(framed)?;
+        // Nobody may be there who could write it: the timeline says so then.
+        let told = link.map_or(Ok(()), |link| link.conductor.record_begun(plan, &mut kept));
+        if let Err(why) = told {
+            let text = format!("the chain was not told that this begins: {why}");
+            kept.add(By::Tool, None, What::Note { text })?;
+        }
+        Ok((frame, kept))
     }
 
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
@@ -290,33 +396,47 @@ impl Here<'_> {
         Err(CliError::refused(what).next("name the inventory that it began with, as it was"))
     }
 
-    /// The timeline of a run that was interrupted, which may have been before its first line.
-    fn reopen(&self, found: &Found) -> Result<Kept, CliError> {
-        if found.events.is_empty() {
-            let file = found.directory.file(bootstrap::evidence::timeline::FILE);
-            // Nothing whole was written, so nothing was done.
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-            let mut kept = Kept::create(found.directory.path(), &here())?;
-            begin::write(&found.plan, &self.inventory, &mut kept)?;
-            return Ok(kept);
+    /// A run that was interrupted, which may have been before the first line of its timeline.
+    fn reopen(&self, found: &Found, link: Option<&Link<'_>>) -> Result<(Frame, Kept), CliError> {
+        if !found.events.is_empty() {
+            return Frame::reopen(&found.directory, &self.machine).map_err(framed);
         }
-        Ok(Kept::resume(found.directory.path(), &here())?)
+        // Nothing whole was written, so nothing was done.
+        match std::fs::remove_file(found.directory.file(bootstrap::evidence::timeline::FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => self.open(&found.plan, &found.directory, link),
+        }
     }
 
-    fn mover(&self, directory: &RunDir) -> Mover<'_> {
+    fn actor(&self, directory: &RunDir) -> Drill<'_> {
         let attested: BTreeMap<String, String> = self.args.attest.iter().cloned().collect();
-        Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested)
+        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested);
+        let origin = self.inventory.origin().map(|from| from.to_string()).unwrap_or_default();
+        Drill::new(&self.inventory, directory.clone(), origin, Box::new(mover))
     }
 
-    fn ran(&self, plan: &Plan, directory: &RunDir, finished: Result<Finished, ExecuteError>) -> Result<Ran, CliError> {
+    fn ran(
+        &self,
+        plan: &Plan,
+        directory: &RunDir,
+        finished: Result<Finished, ExecuteError>,
+        frame: Option<Frame>,
+        link: Option<Link<'_>>,
+        out: &Output,
+    ) -> Result<Ran, CliError> {
         let finished = finished.map_err(|error| {
             let refused = !matches!(error, ExecuteError::Journal(_));
             let error = CliError::from(error);
             if refused { error.with_exit(Exit::REFUSED) } else { error }
         })?;
+        let mut bundle = None;
+        if finished.verdict.is_some() {
+            if let Some(frame) = &frame {
+                frame.end_measuring().map_err(framed)?;
+            }
+            bundle = link.and_then(|link| link.seal(plan, directory, out));
+            frame.map_or(Ok(()), Frame::close).map_err(framed)?;
+        }
         let verdict = match finished.verdict {
             Some(Verdict::Passed) => "passed",
             Some(Verdict::Failed) => "failed",
@@ -367,14 +487,71 @@ impl Here<'_> {
             plan_sha256: plan.plan_sha256.clone(),
             directory: directory.path().to_owned(),
             steps: steps.collect(),
+            bundle,
             next,
         })
     }
 }
 
+/// What evidence needs.
+struct Link<'a> {
+    conductor: Conductor<'a>,
+    origin: Origin,
+    signer: SecretKey,
+}
+
+impl Link<'_> {
+    /// Seals what was found. That this cannot be done changes nothing of what was done: it is said.
+    fn seal(&self, plan: &Plan, directory: &RunDir, out: &Output) -> Option<Bundle> {
+        let sealed = || -> Result<Closed, CliError> {
+            let chain = self.origin.chain(Timestamp::now())?;
+            let store = &*self.origin.store;
+            self.conductor.seal(directory, plan, &chain, store, &self.signer).map_err(super::drill::explained)
+        };
+        let warn = |what: String| Output::new(out.is_json(), false).warn(format_args!("{what}"));
+        match sealed() {
+            Ok(closed) => {
+                if let (Err(why), Mode::Execute) = (&closed.recorded, plan.mode) {
+                    warn(format!("the chain was not told that this ended: {why}"));
+                }
+                let (sealed, result) = (&closed.sealed, &closed.sealed.result);
+                Some(Bundle {
+                    sha256: sealed.bundle.to_string(),
+                    tar: sealed.tar.clone(),
+                    passed: result.verdict == Computed::Passed,
+                    rto_ms: result.measured.rto_ms,
+                    failed: result.checks.iter().filter(|check| is_missing(check)).map(unmet).collect(),
+                })
+            }
+            Err(error) => {
+                warn(format!("no evidence was sealed: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn is_missing(check: &Judged) -> bool {
+    check.required && check.status != CheckStatus::Passed
+}
+
+fn unmet(check: &Judged) -> String {
+    format!("{}: expected {}, found {}", check.id, check.expected, check.observed)
+}
+
 /// The name of this machine.
-fn here() -> String {
+fn machine() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn framed(error: FrameError) -> CliError {
+    match error {
+        FrameError::Busy(_) => CliError::from(error).with_exit(Exit::REFUSED).next("wait until it has ended"),
+        FrameError::Measure(_) => {
+            CliError::from(error).next("nothing was changed; `bootstrap drill prober --help` tries it by hand")
+        }
+        FrameError::Io { .. } => error.into(),
+    }
 }
 
 fn problem(error: RunsError) -> CliError {

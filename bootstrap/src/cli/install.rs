@@ -44,7 +44,7 @@ pub(super) struct InstallArgs {
     #[arg(long = "for", value_enum, value_name = "STARTER", default_value_t)]
     starter: StarterArg,
     /// Directory to write to [default: /etc/systemd/system, /etc/cron.d, or the node directory]
-    #[arg(long, value_name = "DIR", requires = "apply")]
+    #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
     /// Name of units and files [default: the name of the manifest]
     #[arg(long, value_name = "NAME")]

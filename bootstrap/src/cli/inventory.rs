@@ -177,7 +177,9 @@ impl Report for Schema {
                 section = Some(key.section);
                 match key.section {
                     "" => writeln!(out, "at the top")?,
-                    "node" | "node.unit" | "expect.also" => writeln!(out, "[[{}]], any number", key.section)?,
+                    "node" | "node.unit" | "expect.also" | "drill.check" => {
+                        writeln!(out, "[[{}]], any number", key.section)?
+                    }
                     section => writeln!(out, "[{section}]")?,
                 }
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bootstrap::agent::view::Mode;
 use bootstrap::fleet::inventory::{Inventory, Node};
 use bootstrap::fleet::node::Handle;
+use bootstrap::fleet::repair::{self, Repair};
 use bootstrap::fleet::updown::{self, Plan, Proof, UpDownError};
 use bootstrap::surfaces::state::State;
 use clap::{Args, Subcommand};
@@ -39,6 +40,11 @@ enum Verb {
     /// A node that leads is refused (exit code 3) without --leading: `bootstrap failover planned` is the way. Afterwards it is
     /// looked at: exit code 1 if something of it still answers.
     Down(DownArgs),
+    /// Make a node again what it is meant to be: its units as `bootstrap install` makes them, its agent running
+    ///
+    /// What drifted is shown line by line; --execute puts it right. Files and links that must hold and do not are named, and left
+    /// to a bring-up. Exit code 1 if something is wrong and was not put right.
+    Repair(UpArgs),
     /// Show what nodes are, as their agents say
     ///
     /// Exit code 4 if one is degraded, 1 if one does not answer, 5 if none does.
@@ -93,6 +99,7 @@ struct StatusArgs {
 pub(super) fn run(args: &NodeCommand, out: &mut Output) -> Result<Exit, CliError> {
     match &args.command {
         Verb::Up(args) => up(args, out),
+        Verb::Repair(args) => repair(args, out),
         Verb::Down(args) => match &args.directory {
             Some(directory) => down_here(directory, args, out),
             None => down(args, out),
@@ -144,6 +151,65 @@ fn down(args: &DownArgs, out: &mut Output) -> Result<Exit, CliError> {
         done.proofs = updown::prove_down(&inventory, node);
     }
     finish(done, out)
+}
+
+#[derive(Debug, Serialize)]
+struct Repaired {
+    #[serde(flatten)]
+    found: Repair,
+    executed: bool,
+    /// What is wrong afterwards.
+    left: Vec<String>,
+}
+
+fn repair(args: &UpArgs, out: &mut Output) -> Result<Exit, CliError> {
+    let inventory = args.inventory.load()?;
+    let node = node_of(&inventory, &args.name)?;
+    let patience = Duration::from_secs(args.wait);
+    let found = repair::look(&inventory, node, patience).map_err(problem)?;
+    let executed = args.execute && !found.plan.steps.is_empty();
+    let mut left = found.broken.clone();
+    if executed {
+        found.plan.execute(&inventory, node).map_err(problem)?;
+        let proofs = updown::prove_up(&inventory, node, patience);
+        let unproven = proofs.into_iter().filter(|proof| proof.holds != Some(true));
+        let again = repair::look(&inventory, node, patience).map_err(problem)?;
+        left = again.broken;
+        left.extend(again.drift.into_iter().map(|drift| format!("{} is still another file", drift.file)));
+        left.extend(unproven.map(|proof| format!("{}: {}", proof.what, proof.found)));
+    } else {
+        left.extend(found.drift.iter().map(|drift| format!("{} has drifted", drift.file)));
+        left.extend(found.plan.steps.iter().filter(|_| found.drift.is_empty()).map(|step| step.what.clone()));
+    }
+    let exit = if left.is_empty() { Exit::DONE } else { Exit::NO };
+    out.report(&Repaired { found, executed, left })?;
+    Ok(exit)
+}
+
+impl Report for Repaired {
+    const SCHEMA: &'static str = "bootstrap.node-repair/1";
+
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let plan = &self.found.plan;
+        writeln!(out, "{} is now: {}", plan.node, plan.now)?;
+        for broken in &self.found.broken {
+            writeln!(out, "DOES NOT HOLD: {broken}")?;
+        }
+        for drift in &self.found.drift {
+            writeln!(out, "{}: {}", if drift.missing { "missing" } else { "drifted" }, drift.file)?;
+            drift.diff.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        }
+        for step in &plan.steps {
+            writeln!(out, "{}: {}", if self.executed { "did" } else { "would" }, step.what)?;
+            writeln!(out, "  {}", step.command)?;
+        }
+        match (self.executed, self.left.is_empty()) {
+            (false, true) => writeln!(out, "nothing is wrong"),
+            (true, true) => writeln!(out, "put right"),
+            (false, false) => writeln!(out, "nothing was changed; --execute does what stands here"),
+            (true, false) => self.left.iter().try_for_each(|left| writeln!(out, "LEFT: {left}")),
+        }
+    }
 }
 
 fn finish(done: Done, out: &mut Output) -> Result<Exit, CliError> {

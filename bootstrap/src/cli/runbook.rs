@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bootstrap::drill::deeds::Deeds;
 use bootstrap::evidence::event::Mode;
 use bootstrap::fleet::inventory::{self, InventoryError};
-use bootstrap::scenario::moves::Moves;
 use bootstrap::scenario::render::Runbook;
 use bootstrap::scenario::resolve::{Wish, sketch};
 use clap::{Args, Subcommand, ValueEnum};
@@ -65,7 +65,7 @@ enum Format {
 
 pub(super) fn run(args: &RunbookArgs, out: &mut Output) -> Result<Exit, CliError> {
     let RunbookCommand::Print(args) = &args.command;
-    let chosen = Chosen::of(args.scenario.as_deref(), args.scenario_file.as_ref(), &Moves)?;
+    let chosen = Chosen::of(args.scenario.as_deref(), args.scenario_file.as_ref(), &Deeds)?;
     let inventory = match inventory::load(&args.inventory.inventory, args.inventory.place()) {
         Ok(inventory) => Some(inventory),
         // Without one, the text has names to replace. One that was named must be there.
@@ -85,7 +85,7 @@ pub(super) fn run(args: &RunbookArgs, out: &mut Output) -> Result<Exit, CliError
     let plan = sketch(&chosen.scenario, &chosen.text, &unseen(inventory.as_ref()), &wish).map_err(unfit)?;
     let file = args.inventory.inventory.display().to_string();
     let site = site(inventory.as_ref(), &file, args.reason.as_deref());
-    let runbook = Runbook::of(&plan, &Moves, &site);
+    let runbook = Runbook::of(&plan, &Deeds, &site);
     match args.format {
         Format::Md if !out.is_json() => out.bytes(runbook.markdown().as_bytes())?,
         Format::Json if !out.is_json() => Output::new(true, false).report(&Printed(&runbook))?,

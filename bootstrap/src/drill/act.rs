@@ -3,6 +3,8 @@
 //! Whatever it knows of the beginning lies in the run directory, so that another process can go on: `baseline.json` for what was
 //! before, `environment.json` for what runs. An act that may have been done before is looked for first. Layer: the edge.
 
+#![expect(clippy::result_large_err, reason = "an outcome that ends a step early is the rule here, and never hot")]
+
 mod compare;
 mod environment;
 mod faults;

@@ -311,7 +311,10 @@ impl Conductor<'_> {
     }
 
     /// The chain is told that the run begins, by whoever may write it; where nobody leads anything, the timeline says so.
-    fn record_begun(&self, plan: &Plan, journal: &mut Kept) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Why it was not told.
+    pub fn record_begun(&self, plan: &Plan, journal: &mut Kept) -> Result<(), String> {
         let bytes = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
         let told = match self.record(&bytes) {
             Ok(told) => told,
@@ -349,12 +352,12 @@ impl Conductor<'_> {
     /// [`ConductError`]; what was collected stays, and the run can be sealed later.
     pub fn seal(
         &self,
-        conducted: &Conducted,
+        run: &RunDir,
+        plan: &Plan,
         chain: &Chain<'_>,
         store: &dyn Store,
         signer: &dyn Signer,
     ) -> Result<Closed, ConductError> {
-        let run = &conducted.run;
         let head = chain.head().map_or(0, |newest| newest.record.header.seq);
         collect::chain(run, store, head.saturating_sub(RECORDS_BACK)).map_err(io("copy the chain"))?;
         let name = self.inventory.manifest.as_deref().unwrap_or("main");
@@ -366,10 +369,9 @@ impl Conductor<'_> {
         let patience = self.inventory.patience();
         let seq = |handle: Handle| handle.state(patience).ok()?.view.lease.seq;
         let newest = Handle::all(self.inventory).into_iter().filter_map(seq).max().unwrap_or(0);
-        collect::lease(run, store, &conducted.plan.group, newest.saturating_sub(ENTRIES_BACK))
-            .map_err(io("copy the lease"))?;
+        collect::lease(run, store, &plan.group, newest.saturating_sub(ENTRIES_BACK)).map_err(io("copy the lease"))?;
         let sealed = seal(run, signer)?;
-        let recorded = match conducted.plan.mode {
+        let recorded = match plan.mode {
             Mode::Simulated => Err("nothing was changed, and a dry run is not recorded".to_owned()),
             Mode::Execute => self.record_ended(&sealed),
         };

@@ -41,8 +41,8 @@ pub struct Settings {
     pub ttl_seconds: u64,
     /// How many slots the manifest may be behind the head.
     pub max_head_lag: u64,
-    /// More lines for `[pins]`, above its tables.
-    pub pins: String,
+    /// More tables for the pins.
+    pub needs: String,
     /// After how many seconds a drill without its orchestrator is taken back.
     pub dead_man_seconds: u64,
     /// More lines at the end of each node's `bootstrap.toml`, above its tables.
@@ -57,7 +57,7 @@ impl Settings {
             program,
             ttl_seconds: 5,
             max_head_lag: 10,
-            pins: String::new(),
+            needs: String::new(),
             dead_man_seconds: 60,
             agent: String::new(),
         }
@@ -229,7 +229,7 @@ impl World {
             ttl_seconds: self.settings.ttl_seconds,
             max_head_lag: self.settings.max_head_lag,
             members: &members,
-            pins: &self.settings.pins,
+            needs: &self.settings.needs,
         });
         self.write("desk/snapkit.toml", config)?;
         self.desk(&["pins", "edit"])?;

@@ -252,8 +252,8 @@ fn check_command(kind: Kind, command: &[String]) -> Result<(), FaultError> {
 fn earlier(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
     let text = fs::read_to_string(node.join(FAULTS)).ok()?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Injected>(line).ok());
-    let of_this = lines.filter(|one| one.fault == kind.word() && one.drill == drill);
-    of_this.last().filter(|last| !last.healed && last.done_mono_ns > 0)
+    let mut of_this = lines.filter(|one| one.fault == kind.word() && one.drill == drill);
+    of_this.next_back().filter(|last| !last.healed && last.done_mono_ns > 0)
 }
 
 /// Notes an injection on the node, durably; one that is only begun has no end yet.

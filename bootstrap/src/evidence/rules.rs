@@ -321,15 +321,25 @@ fn claim<'r>(run: &'r Run<'_>) -> Option<&'r manifests::document::lease::Entry> 
 
 /// FM3: another node claimed the lease, in a newer term, and serves in it.
 fn lease_flips(run: &Run<'_>) -> Option<Found> {
-    let first = run.documents.lease.first()?;
+    run.documents.lease.first()?;
     let expected = "a claim of a newer term by another node";
-    let Some(claim) = claim(run) else {
+    // Where a leader was lost, another one may have claimed before anybody began to act.
+    let lost = (run.plan.scenario == "emergency").then_some(run.plan.old_leader.as_ref()).flatten();
+    let newest = || {
+        let mut entries = run.documents.lease.iter().rev().map(|entry| &entry.entry);
+        entries.find(|entry| entry.kind == Kind::Claim && lost.is_some_and(|lost| *lost != entry.holder.node))
+    };
+    let Some(claim) = claim(run).or_else(newest) else {
         let observed = format!("{} entries, no claim since the run began", run.documents.lease.len());
         return Some(found(false, observed, expected, run_dir::LEASE));
     };
-    let (before, after) = (&first.entry.holder.node, &claim.holder.node);
-    let observed = format!("{before} in term {}, then {after} in term {}", first.entry.term, claim.term);
-    let mut flips = before != after && first.entry.term < claim.term;
+    let earlier = run.documents.lease.iter().rev().map(|entry| &entry.entry).find(|entry| entry.seq < claim.seq);
+    let Some(earlier) = earlier else {
+        return Some(found(false, "no entry before the claim", expected, run_dir::LEASE));
+    };
+    let (before, after) = (&earlier.holder.node, &claim.holder.node);
+    let observed = format!("{before} in term {}, then {after} in term {}", earlier.term, claim.term);
+    let mut flips = before != after && earlier.term < claim.term;
     if let Some(target) = &run.plan.target {
         flips &= target == after;
     }

@@ -182,10 +182,10 @@ fn notes(inventory: &Inventory, holder: Option<&str>, target: Option<&str>) -> V
         "the lease decides who leads; a preferred role decides nothing".to_owned(),
         "the ingress decides where traffic goes, by whom it can reach; it does not know the lease unless it asks /leader".to_owned(),
     ];
-    if let (Some(holder), Some(target)) = (holder, target) {
-        if holder != target {
-            notes.insert(0, format!("ALARM: {holder} holds the lease and {target} gets the traffic"));
-        }
+    if let (Some(holder), Some(target)) = (holder, target)
+        && holder != target
+    {
+        notes.insert(0, format!("ALARM: {holder} holds the lease and {target} gets the traffic"));
     }
     notes.extend(probe::remarks(inventory));
     let unreachable: Vec<&str> =

@@ -33,7 +33,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub struct Plan {
     /// The node.
     pub node: String,
-    /// What it is to be: `up` or `down`.
+    /// What it is to be: `up`, `down` or `repaired`.
     pub to: &'static str,
     /// What it is now.
     pub now: String,
@@ -49,9 +49,9 @@ pub struct Step {
     /// The command as it is typed here.
     pub command: String,
     #[serde(skip)]
-    argv: Vec<String>,
+    pub(super) argv: Vec<String>,
     #[serde(skip)]
-    limit: Duration,
+    pub(super) limit: Duration,
 }
 
 /// Something that was looked at afterwards.

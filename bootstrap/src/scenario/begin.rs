@@ -11,15 +11,12 @@ use super::execute::Journal;
 use super::plan::Plan;
 use crate::driver::THIS_PROGRAM;
 use crate::evidence::event::{Actor, Begin, Program, What};
-use crate::fleet::inventory::Inventory;
 
-/// Writes it. A fleet whose inventory does not say where its nodes come from has zeroes for root and chain, and no evidence
-/// that is worth anything.
+/// Writes it. Where the chain could not be read, `chain` is zeroes, and no evidence is worth anything.
 ///
 /// # Errors
 /// When this program or the timeline cannot be read or written.
-pub fn write(plan: &Plan, inventory: &Inventory, journal: &mut dyn Journal) -> io::Result<()> {
-    let root = inventory.origin().map_or(Digest([0; 32]), |origin| origin.pin.root);
+pub fn write(plan: &Plan, root: Digest, chain: Digest, journal: &mut dyn Journal) -> io::Result<()> {
     let begin = Begin {
         id: plan.id.clone(),
         run: plan.kind.clone(),
@@ -29,7 +26,7 @@ pub fn write(plan: &Plan, inventory: &Inventory, journal: &mut dyn Journal) -> i
         challenge: plan.challenge.clone().unwrap_or_default(),
         plan: plan.digest(),
         root,
-        chain: Digest([0; 32]),
+        chain,
         operator: plan.actor.clone(),
         approver: String::new(),
         reason: plan.reason.clone(),

@@ -32,12 +32,12 @@ pub fn scenario(name: &str, vocabulary: &dyn Vocabulary) -> Option<Result<Scenar
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::moves::Moves;
+    use crate::drill::deeds::Deeds;
 
     #[test]
     fn every_scenario_is_one_and_has_its_name() {
         for (name, text) in ALL {
-            let scenario = Scenario::parse(name, text, &Moves).unwrap();
+            let scenario = Scenario::parse(name, text, &Deeds).unwrap();
             assert_eq!(scenario.name, *name);
             let decided: Vec<_> = scenario.steps().filter_map(|(_, step)| step.check.as_deref()).collect();
             for check in decided {

@@ -128,6 +128,7 @@ impl Plan {
             title: format!("The way back of {}", self.id),
             steps: self.rollback.clone(),
             rollback: Vec::new(),
+            always: Vec::new(),
             checks: Vec::new(),
             ..self.clone()
         }

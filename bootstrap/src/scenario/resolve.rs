@@ -244,7 +244,7 @@ impl Sight {
                 _ => Ok(Some(leader.clone())),
             };
         }
-        let serves = |name: &str| self.expect(name).is_ok_and(|node| leads(node));
+        let serves = |name: &str| self.expect(name).is_ok_and(leads);
         let lost = match &wish.old_leader {
             Some(wished) => Some(wished.clone()),
             None => self.lost(),
@@ -292,6 +292,12 @@ impl Sight {
             }
             (Target::BestFollower, None) => self.best_follower(old_leader),
         };
+        // Where a lease decides after a loss, whoever claims it first leads: nobody is chosen, and a plan does not change
+        // because somebody has led since its dry run.
+        let is_open = scenario.old_leader == OldLeader::LastHolder && self.leadership() == Leadership::Auto;
+        if is_open && wish.target.is_none() && target.is_some() {
+            return Ok(None);
+        }
         match target {
             Some(target) if Some(target.as_str()) == old_leader => not_now(
                 format!("{target} is both: the lead cannot be moved to where it is"),

@@ -311,15 +311,15 @@ pub fn new_id(scenario: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drill::deeds::Deeds;
     use crate::evidence::event::Actor;
     use crate::evidence::timeline::Timeline;
     use crate::scenario::builtin;
-    use crate::scenario::moves::Moves;
     use crate::scenario::resolve::tests::{seen, sight, wish};
     use crate::scenario::resolve::{Wish, resolve};
 
     fn plan(id: &str, mode: Mode, target: &str) -> Plan {
-        let scenario = builtin::scenario("planned", &Moves).unwrap().unwrap();
+        let scenario = builtin::scenario("planned", &Deeds).unwrap().unwrap();
         let nodes = vec![seen("a", Some("leader")), seen("b", Some("candidate")), seen("c", Some("candidate"))];
         let wish = Wish { id: id.to_owned(), mode, target: Some(target.to_owned()), ..wish() };
         resolve(&scenario, builtin::text("planned").unwrap(), &sight(nodes), &wish).unwrap()

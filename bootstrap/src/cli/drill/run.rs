@@ -115,7 +115,7 @@ fn actor() -> String {
 }
 
 /// A conductor for this inventory; the chain is opened from the one string.
-pub(super) fn conductor<'c>(
+pub(in crate::cli) fn conductor<'c>(
     inventory: &'c Inventory,
     fleet: &'c Path,
     runs: &Path,
@@ -146,8 +146,8 @@ pub(super) fn conductor<'c>(
 }
 
 /// The key that seals: the one that is named, else that of this machine for the chain.
-fn signer(args: &RunArgs, origin: &Origin) -> Result<SecretKey, CliError> {
-    let key = match &args.key {
+pub(in crate::cli) fn signer(key: Option<&PathBuf>, origin: &Origin) -> Result<SecretKey, CliError> {
+    let key = match key {
         Some(file) => keyfile::read_secret(file).map_err(CliError::from)?,
         None => origin.trust.read_node_key(&origin.pin.root).map_err(|error| {
             CliError::from(error).next("give --key FILE: a key with the role node, which seals what is found")
@@ -161,7 +161,7 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
     let fleet = std::path::absolute(&args.inventory.inventory)?;
     let (conductor, origin) = conductor(&inventory, &fleet, &args.place.runs, out)?;
     // Before anything is begun: what cannot be sealed shows nothing.
-    let signer = signer(args, &origin)?;
+    let signer = signer(args.key.as_ref(), &origin)?;
     let stopped = || cancel.is_requested();
     let conducted = match (&args.resume, &args.abort, &args.scenario) {
         (Some(id), _, _) => conductor.resume(id, &stopped),
@@ -173,7 +173,8 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
     let mut shown = Shown::of(&conducted);
     if conducted.finished.verdict.is_some() {
         let chain = origin.chain(Timestamp::now())?;
-        let closed = conductor.seal(&conducted, &chain, &*origin.store, &signer).map_err(explained)?;
+        let closed =
+            conductor.seal(&conducted.run, &conducted.plan, &chain, &*origin.store, &signer).map_err(explained)?;
         if let (Err(why), Mode::Execute) = (&closed.recorded, conducted.plan.mode) {
             out.warn(format_args!("the chain was not told that this ended: {why}"));
         }
@@ -202,7 +203,7 @@ fn begin(
     }
 }
 
-pub(super) fn explained(error: ConductError) -> CliError {
+pub(in crate::cli) fn explained(error: ConductError) -> CliError {
     match error {
         ConductError::NoBlank => {
             CliError::usage(error.to_string()).next("name it with --blank, or as `blank` in [drill] of the inventory")

@@ -28,7 +28,7 @@ fn refused_check(class: Option<&str>, otherwise: &'static str) -> &'static str {
 
 impl Drill<'_> {
     /// `bootstrap --from STRING … NODE-DIR`, on the node.
-    fn from_string(&self, node: &str, options: &[&str], within: Duration) -> Result<Value, Ran> {
+    fn by_string(&self, node: &str, options: &[&str], within: Duration) -> Result<Value, Ran> {
         let Some(of_inventory) = self.inventory.node(node) else {
             return Err(Ran::of(format!("the inventory has no node {node}")));
         };
@@ -49,7 +49,7 @@ impl Drill<'_> {
         let mut told = Vec::new();
         for node in &turn.step.on {
             let name = format!("collect/{node}-manifest.json");
-            match self.from_string(node, &["--dry-run"], turn.within) {
+            match self.by_string(node, &["--dry-run"], turn.within) {
                 Ok(report) => {
                     kept(self.run.write_json(&name, &report), &name)?;
                     told.push(said_of_manifest(&report));
@@ -71,7 +71,7 @@ impl Drill<'_> {
         let (id, expected) = ("prerequisites", "nothing that the pins ask for is missing");
         let mut found = serde_json::Map::new();
         for node in &turn.step.on {
-            match self.from_string(node, &["--dry-run"], turn.within) {
+            match self.by_string(node, &["--dry-run"], turn.within) {
                 Ok(report) => {
                     drop(found.insert(node.clone(), report.get("prerequisites").cloned().unwrap_or_default()))
                 }
@@ -98,7 +98,7 @@ impl Drill<'_> {
         let options: &[&str] = if up.agent { &["--wait", &wait] } else { &["--no-agent"] };
         let expected =
             if up.agent { "it comes up from the manifest and follows" } else { "restored, every byte of it verified" };
-        let report = match self.from_string(&node, options, turn.within) {
+        let report = match self.by_string(&node, options, turn.within) {
             Ok(report) => report,
             Err(ran) => {
                 let otherwise = if up.agent { "follower-from-manifest" } else { "cold-restore" };

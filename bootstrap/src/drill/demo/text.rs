@@ -16,7 +16,7 @@ pub(super) struct Desk<'d> {
     pub(super) ttl_seconds: u64,
     pub(super) max_head_lag: u64,
     pub(super) members: &'d BTreeMap<&'static str, String>,
-    pub(super) pins: &'d str,
+    pub(super) needs: &'d str,
 }
 
 /// What an agent's file says.
@@ -61,17 +61,17 @@ pub(super) fn desk(desk: &Desk<'_>) -> String {
     let mut config = format!("store = {}\n\n[manifest]\nname = \"app\"\n\n", text(desk.string));
     let _ = write!(
         config,
-        "[pins]\nmax_head_age = \"26h\"\nmax_head_lag = {}\n{}\n\
+        "[pins]\nmax_head_age = \"26h\"\nmax_head_lag = {}\n\
          [pins.service]\ndriver = \"process\"\nargv = {}\nleader_args = [\"--lead\"]\nfollower_args = [\"--follow\"]\n\
          exclusive = [\"queue\"]\nready = {{ kind = \"exec\", argv = {}, timeout_seconds = 5 }}\n\n\
          [[pins.trees]]\nname = \"state\"\npath = \"/srv/state\"\nmust_match = [\"app.conf\"]\nmay_advance = [\"lines\"]\n\n\
-         [pins.lease]\nmode = \"auto\"\nback_end = \"store\"\ngroup = \"demo\"\nttl_seconds = {}\nmembers = [{}]\n",
+         [pins.lease]\nmode = \"auto\"\nback_end = \"store\"\ngroup = \"demo\"\nttl_seconds = {}\nmembers = [{}]\n{}",
         desk.max_head_lag,
-        desk.pins,
         list(&argv),
         list(&ask),
         desk.ttl_seconds,
         members.collect::<Vec<_>>().join(", "),
+        desk.needs,
     );
     config
 }

@@ -140,6 +140,9 @@ pub struct Node {
     /// What ends its agent; without it the agent is sent SIGTERM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
+    /// Further arguments of `bootstrap install` there; without it no units of it are looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub install: Option<Vec<String>>,
     /// Where its own credentials are; what it does not say is as for the fleet.
     #[serde(skip_serializing_if = "Credentials::is_empty")]
     pub credentials: Credentials,
@@ -524,4 +527,37 @@ pub enum OriginError {
         /// What is wrong.
         why: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_an_ingress_takes_to_notice_follows_from_what_is_said_of_it() {
+        let of = |lines: &str| {
+            let text =
+                format!("name = \"f\"\n[[node]]\nname = \"a\"\n[ingress]\nurl = \"https://f.example/\"\n{lines}\n");
+            parse(&text).unwrap().ingress.unwrap().detection()
+        };
+        assert_eq!(of(""), None);
+        assert_eq!(of("max_fails = 2\nfail_timeout_seconds = 5"), Some(Duration::from_secs(5)));
+        assert_eq!(of("max_fails = 3\ncheck_seconds = 2\nfail_timeout_seconds = 60"), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn where_nodes_come_from_may_stand_in_a_file() {
+        let string = format!("https://a.example/s#root=sha256:{}", "a".repeat(64));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fleet.toml");
+        let of = |from: &str, file: &str| {
+            std::fs::write(&path, format!("name = \"f\"\nfrom = \"{from}\"\n[[node]]\nname = \"a\"\n")).unwrap();
+            std::fs::write(directory.path().join("string"), file).unwrap();
+            load(&path, Place::OutsideOfRepositories).unwrap().origin()
+        };
+        assert_eq!(of(&string, "").unwrap().to_string(), string);
+        assert_eq!(of("file:string", &format!("{string}\n")).unwrap().to_string(), string);
+        assert!(matches!(of("file:string", "nonsense"), Err(OriginError::Invalid { .. })));
+        assert!(matches!(of("file:elsewhere", ""), Err(OriginError::Read { .. })));
+    }
 }

@@ -319,6 +319,7 @@ fn node(section: &Section<'_>, networks: &Networks) -> Option<Node> {
         bring_up: section.texts("bring_up").unwrap_or_default(),
         start: section.argv("start"),
         stop: section.argv("stop"),
+        install: section.texts("install"),
         credentials: credentials(section, "credentials"),
         units: section.sections("unit", "node.unit").iter().filter_map(unit).collect(),
         faults: faults.into_iter().flatten().filter_map(fault).collect::<BTreeMap<_, _>>(),
@@ -371,10 +372,10 @@ fn check(inventory: &Inventory, top: &Section<'_>) {
     for also in &inventory.expect.also {
         unknown("expect.also", "on", &also.on);
     }
-    if let Some(from) = inventory.from.as_deref().filter(|from| !from.starts_with("file:")) {
-        if let Err(error) = from.parse::<snapkit::trust::Bootstrap>() {
-            top.problem_at("from", format!("from: {error}"));
-        }
+    if let Some(from) = inventory.from.as_deref().filter(|from| !from.starts_with("file:"))
+        && let Err(error) = from.parse::<snapkit::trust::Bootstrap>()
+    {
+        top.problem_at("from", format!("from: {error}"));
     }
     if let [first, second, ..] =
         &inventory.nodes.iter().filter(|node| node.preferred == Preferred::Leader).collect::<Vec<_>>()[..]

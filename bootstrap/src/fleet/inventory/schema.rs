@@ -174,6 +174,7 @@ pub const KEYS: &[Key] = &[
     key("node", "bring_up", "list of words", "none", "further arguments of `bootstrap --from` there"),
     key("node", "start", "argv", "bring-up", "what starts its agent"),
     key("node", "stop", "argv", "SIGTERM", "what ends its agent"),
+    key("node", "install", "list of words", "none", "further arguments of `bootstrap install` there, for node repair"),
     key("node.credentials", "read", "reference", "[credentials]", "its own token for reading"),
     key("node.credentials", "basic", "reference", "[credentials]", "its own USER:PASSWORD"),
     key("node.credentials", "admin", "reference", "[credentials]", "its own token for requests"),

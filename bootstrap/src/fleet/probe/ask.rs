@@ -318,10 +318,13 @@ fn ask_one(inventory: &Inventory, also: &Also, node: &Node, limit: Duration) -> 
         let address = node.private.map(|address| address.to_string()).or_else(|| node.host.clone());
         let address = address.ok_or("the inventory names neither its private address nor its host")?;
         let found = (address.as_str(), port).to_socket_addrs().map_err(|error| format!("{address}: {error}"))?;
-        let tried = found.map(|address| TcpStream::connect_timeout(&address, limit));
-        let last = tried.fold(Err("no address".to_owned()), |before: Result<(), String>, tried| {
-            before.or_else(|_| tried.map(drop).map_err(|error| error.to_string()))
-        });
+        let mut last = Err("no address".to_owned());
+        for one in found {
+            last = TcpStream::connect_timeout(&one, limit).map(drop).map_err(|error| error.to_string());
+            if last.is_ok() {
+                break;
+            }
+        }
         return last
             .map(|()| format!("{address}:{port} accepts connections"))
             .map_err(|why| format!("{address}:{port}: {why}"));

@@ -40,13 +40,11 @@ impl ProbeReport {
         }
         if let (Some(leader), Some(node)) =
             (self.leader(), self.control.as_ref().and_then(|control| control.node.as_deref()))
+            && leader != node
         {
-            if leader != node {
-                let what = format!("{leader} says that it leads, and the control plane says {node}");
-                let next =
-                    "wait one ttl and probe again; if it stays, the one with the lower term must stop".to_owned();
-                say("lease_elsewhere", what, next);
-            }
+            let what = format!("{leader} says that it leads, and the control plane says {node}");
+            let next = "wait one ttl and probe again; if it stays, the one with the lower term must stop".to_owned();
+            say("lease_elsewhere", what, next);
         }
         let (Some(ingress), Some(leader)) =
             (self.ingress().filter(|ingress| ingress.skipped.is_none()), self.lease_holder())
@@ -109,13 +107,13 @@ impl ProbeReport {
             Some(target) => {
                 let through = ingress.who.instance.as_deref();
                 let own = self.node(target).and_then(|surface| surface.who.instance.as_deref());
-                if let (Some(through), Some(own)) = (through, own) {
-                    if through != own {
-                        let what = format!(
-                            "the run {through} of {target} answers behind the ingress, and {own} when asked directly"
-                        );
-                        say("old_process", what, format!("stop what is left of the old service on {target}"));
-                    }
+                if let (Some(through), Some(own)) = (through, own)
+                    && through != own
+                {
+                    let what = format!(
+                        "the run {through} of {target} answers behind the ingress, and {own} when asked directly"
+                    );
+                    say("old_process", what, format!("stop what is left of the old service on {target}"));
                 }
             }
             None if ingress.is == Some(Role::Leader) => {

@@ -33,7 +33,7 @@ fn a_scenario_of_an_operator_is_read() {
 #[test]
 fn each_flaw_is_named_with_its_step() {
     for (from, to, expected) in [
-        ("bootstrap.scenario/1", "bootstrap.scenario/2", "expected schema"),
+        ("bootstrap.scenario/1", "another form", "expected schema"),
         ("name = \"mine\"", "name = \"My Own\"", "is not one word"),
         ("id = \"precheck\"", "id = \"prechecks\"", "\"prechecks\" is none of precheck, backup-sync-check"),
         ("kind = \"probe\"", "kind = \"prob\"", "precheck/baseline: there is no kind of action \"prob\""),

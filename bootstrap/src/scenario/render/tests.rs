@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::drill::deeds::Deeds;
 use crate::scenario::builtin;
-use crate::scenario::moves::Moves;
 use crate::scenario::resolve::tests::{seen, sight, wish};
 use crate::scenario::resolve::{Wish, resolve, sketch};
 use crate::scenario::site::{Deployed, Installed, Prefix};
@@ -31,7 +31,7 @@ fn site() -> Site {
 }
 
 fn runbook(name: &str) -> Runbook {
-    let scenario = builtin::scenario(name, &Moves).unwrap().unwrap();
+    let scenario = builtin::scenario(name, &Deeds).unwrap().unwrap();
     let states = match name {
         "planned" => [Some("leader"), Some("candidate"), Some("candidate")],
         "emergency" => [None, Some("candidate"), Some("candidate")],
@@ -39,7 +39,7 @@ fn runbook(name: &str) -> Runbook {
     };
     let nodes = ["a", "b", "c"].into_iter().zip(states).map(|(name, state)| seen(name, state)).collect();
     let plan = resolve(&scenario, builtin::text(name).unwrap(), &sight(nodes), &wish()).unwrap();
-    Runbook::of(&plan, &Moves, &site())
+    Runbook::of(&plan, &Deeds, &site())
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn every_step_says_what_to_do() {
 #[test]
 fn what_is_not_known_is_to_be_replaced() {
     for (name, text) in builtin::ALL {
-        let scenario = builtin::scenario(name, &Moves).unwrap().unwrap();
+        let scenario = builtin::scenario(name, &Deeds).unwrap().unwrap();
         let plan = sketch(&scenario, text, &sight(Vec::new()), &Wish { reason: String::new(), ..wish() }).unwrap();
-        let text = Runbook::of(&plan, &Moves, &Site::default()).text();
+        let text = Runbook::of(&plan, &Deeds, &Site::default()).text();
         assert!(text.contains("OLD_LEADER=REPLACE_ME") && text.contains("TARGET=REPLACE_ME"), "{text}");
     }
 }
