@@ -41,9 +41,9 @@ fn every_test_that_the_edge_cases_name_exists() {
     }
 }
 
-/// The rows that may be left undone, for a reason: launchd, etcd, and the times of an ingress that is not ours.
+/// The rows that may be left undone, for a reason: launchd and etcd.
 fn may_be_left(row: usize) -> bool {
-    matches!(row, 41 | 117..=129 | 131 | 141)
+    matches!(row, 41 | 117..=129 | 141)
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn every_row_of_the_contract_is_shown_by_a_test_or_says_why_not() {
         assert_eq!(number, format!("C{}", at + 1), "each row once, in order");
         assert!(!what.is_empty(), "{number} demands something");
         let reason = shown.starts_with("Not honoured");
-        assert!(reason == may_be_left(at + 1), "{number}: {shown}");
+        assert!(!reason || may_be_left(at + 1), "{number}: {shown}");
         assert!(reason || shown.starts_with("[`"), "{number} is shown by a test: {shown}");
     }
     assert_eq!(rows.len(), 141);

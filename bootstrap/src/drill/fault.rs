@@ -185,7 +185,7 @@ pub fn inject(
         return Err(refused("--destroy belongs to destroy-state", "leave it out"));
     }
     let mut injected = begin(kind, node, drill, false)?;
-    if let Some(earlier) = earlier(node, kind, drill) {
+    if let Some(earlier) = earlier(node, kind, drill)? {
         return Ok(earlier);
     }
     match kind {
@@ -213,6 +213,9 @@ pub fn inject(
 /// [`FaultError`]; with [`FaultError::Refused`] nothing was touched.
 pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<Injected, FaultError> {
     let mut healed = begin(kind, node, drill, true)?;
+    if let Some(before) = noted(node, kind, drill).filter(|last| last.healed) {
+        return Ok(before);
+    }
     match kind {
         Kind::Pause => signal_all(node, Signal::CONT, &mut healed)?,
         Kind::Partition | Kind::StoreBlock => {
@@ -248,12 +251,27 @@ fn check_command(kind: Kind, command: &[String]) -> Result<(), FaultError> {
     }
 }
 
-/// What was injected here before for the same drill and not taken back, so that an orchestrator that was killed can ask again.
-fn earlier(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
+/// What was noted here last for the same drill and fault, so that an orchestrator that was killed can ask again.
+fn noted(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
     let text = fs::read_to_string(node.join(FAULTS)).ok()?;
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Injected>(line).ok());
     let mut of_this = lines.filter(|one| one.fault == kind.word() && one.drill == drill);
-    of_this.next_back().filter(|last| !last.healed && last.done_mono_ns > 0)
+    of_this.next_back()
+}
+
+/// What was injected here before and not taken back.
+fn earlier(node: &Path, kind: Kind, drill: &str) -> Result<Option<Injected>, FaultError> {
+    let Some(mut last) = noted(node, kind, drill).filter(|last| !last.healed) else { return Ok(None) };
+    if last.done_mono_ns > 0 {
+        return Ok(Some(last));
+    }
+    // Begun, and whoever began it is gone: it is done if nothing is left that it was to end.
+    if matches!(kind, Kind::Stop | Kind::Kill) && Running::of(node)?.all().is_empty() {
+        last.done_mono_ns = now_ns();
+        note(node, &last)?;
+        return Ok(Some(last));
+    }
+    Ok(None)
 }
 
 /// Notes an injection on the node, durably; one that is only begun has no end yet.
@@ -462,7 +480,8 @@ mod tests {
         let first = inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
         let again = inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
         assert_eq!((first, fs::read_to_string(&count).unwrap().lines().count()), (again, 1));
-        heal(Kind::StoreBlock, place.path(), "d", &argv).unwrap();
+        let healed = heal(Kind::StoreBlock, place.path(), "d", &argv).unwrap();
+        assert_eq!(heal(Kind::StoreBlock, place.path(), "d", &argv).unwrap(), healed);
         inject(Kind::StoreBlock, place.path(), "d", &argv, None).unwrap();
         inject(Kind::StoreBlock, place.path(), "another drill", &argv, None).unwrap();
         assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 4);

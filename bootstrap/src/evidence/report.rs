@@ -34,9 +34,8 @@ pub const COMPUTED: &[&str] = &[
 ];
 
 /// Everything that is computed and listed, by [`COMPUTED`].
-pub(super) fn computed(result: &RunResult, files: &Files) -> Vec<(&'static str, Vec<u8>)> {
-    let run = Run::read(files);
-    let lanes = run.as_ref().map(|run| lanes::Lanes::of(run, result)).unwrap_or_default();
+pub(super) fn computed(run: &Run<'_>, result: &RunResult) -> Vec<(&'static str, Vec<u8>)> {
+    let (files, lanes) = (run.files, lanes::Lanes::of(run, result));
     let change = result.measured.changes.iter().max_by_key(|change| change.gap_ms);
     let pre = change.map(|change| {
         serde_json::json!({ "node": change.from_node, "term": change.from_term, "last_good_ns": change.last_good_ns })

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use snapkit::receipt::{self, ReceiptError};
 
 use super::files::Files;
-use super::recompute::recompute;
+use super::recompute::Run;
 use super::result::RunResult;
 use super::run_dir::RunDir;
 use super::{EvidenceError, redact, report};
@@ -123,7 +123,7 @@ pub fn role_of(path: &str) -> &'static str {
 ///
 /// # Errors
 /// [`Class::Evidence`] for a run that is sealed already, or has a secret in a file that was not collected; what
-/// [`recompute`] refuses; what cannot be read or written.
+/// [`super::recompute::recompute`] refuses; what cannot be read or written.
 pub fn seal(run: &RunDir, signer: &dyn Signer) -> Result<Sealed, EvidenceError> {
     let write = |name: &str, bytes: &[u8]| {
         run.write(name, bytes).map_err(|source| EvidenceError::Write { path: run.file(name), source })
@@ -145,8 +145,10 @@ pub fn seal(run: &RunDir, signer: &dyn Signer) -> Result<Sealed, EvidenceError> 
         write(&name, &cleaned)?;
         files.set(&name, cleaned);
     }
-    let result = recompute(&files)?;
-    for (name, bytes) in report::computed(&result, &files) {
+    let run_files = Run::read(&files)?;
+    let result = run_files.result();
+    let computed = report::computed(&run_files, &result);
+    for (name, bytes) in computed {
         write(name, &bytes)?;
         files.set(name, bytes);
     }

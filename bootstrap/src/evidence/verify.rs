@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::event::{CheckStatus, Claim, Mode};
 use super::files::Files;
 use super::policy::{self, Policy};
-use super::recompute::recompute;
+use super::recompute::Run;
 use super::result::{RunResult, Verdict};
 use super::seal::{
     INDEX, Index, NOT_LISTED, RENDERING, RESULT, RESULT_ENV, SCHEMA, STATEMENT, TEST_RESULT, evidence_of, role_of,
@@ -92,9 +92,10 @@ pub fn verify(files: &Files, pin: &Digest, newest: Option<&Root>, policy: &Polic
     let mut report = Report { bundle: None, statement: None, result: None, refused: Vec::new(), answers: Vec::new() };
     report.check_seal(files, pin, newest);
     report.check_files(files);
-    match recompute(files) {
-        Ok(result) => {
-            report.check_result(files, &result);
+    match Run::read(files) {
+        Ok(run) => {
+            let result = run.result();
+            report.check_result(&run, &result);
             report.ask(&result, policy, now);
             report.result = Some(result);
         }
@@ -213,7 +214,8 @@ impl Report {
     }
 
     /// What was written as the result is what follows from the files.
-    fn check_result(&mut self, files: &Files, result: &RunResult) {
+    fn check_result(&mut self, run: &Run<'_>, result: &RunResult) {
+        let files = run.files;
         let computed = serde_json::to_value(result).expect("plain fields always encode");
         self.compare(files, RESULT, &computed);
         if let (Some(index), Some(bytes)) = (self.bundle, files.get(INDEX))
@@ -224,7 +226,7 @@ impl Report {
             expected.files.clone_from(&written.files);
             let expected = serde_json::to_value(&expected).expect("plain fields always encode");
             self.compare(files, INDEX, &expected);
-            self.check_rendered(files, result, &index, written.rendering);
+            self.check_rendered(run, result, &index, written.rendering);
         }
         if let Some(statement) = &self.statement {
             let said = &statement.evidence;
@@ -238,12 +240,13 @@ impl Report {
     }
 
     /// The renderings are those of the result; of another version of them only the digest is known.
-    fn check_rendered(&mut self, files: &Files, result: &RunResult, bundle: &Digest, rendering: u64) {
+    fn check_rendered(&mut self, run: &Run<'_>, result: &RunResult, bundle: &Digest, rendering: u64) {
         if rendering != RENDERING {
             return;
         }
         let env = report::env(result, Some(bundle)).into_bytes();
-        let rendered = report::computed(result, files);
+        let rendered = report::computed(run, result);
+        let files = run.files;
         let all = rendered.iter().map(|(name, bytes)| (*name, bytes)).chain([(RESULT_ENV, &env)]);
         for (name, bytes) in all.filter(|(name, _)| *name != RESULT) {
             let Some(found) = files.get(name) else {

@@ -198,11 +198,12 @@ fn drawing(out: &mut String, result: &RunResult, lanes: &Lanes) {
     for (at, fault) in result.faults.iter().filter_map(|fault| Some((fault.at_ms?, fault))) {
         let x = scale.x(at);
         let anchor = if x > 800.0 { "end" } else { "start" };
-        let text_x = if x > 800.0 { x - 4.0 } else { x + 4.0 };
+        let text_x = if x > 800.0 { x + 1.0 } else { x - 1.0 };
         let _ = writeln!(
             out,
-            "<line class=fault x1={x:.1} x2={x:.1} y1=8 y2={bottom} /><text class=fault-text x={text_x:.1} y=17 \
+            "<line class=fault x1={x:.1} x2={x:.1} y1={:.1} y2={bottom} /><text class=fault-text x={text_x:.1} y=17 \
              text-anchor={anchor}>{} {}</text>",
+            top - 4.0,
             esc(&fault.fault),
             esc(&fault.node)
         );

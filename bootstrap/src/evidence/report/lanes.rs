@@ -11,7 +11,7 @@ use super::super::series::{Line, Series};
 const JOIN_INTERVALS: u64 = 3;
 
 /// Everything that is drawn, in milliseconds after the beginning.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
     /// The nodes, in the order of their colours.
     pub nodes: Vec<String>,

@@ -341,3 +341,24 @@ fn shared_hosts(inventory: &Inventory) -> Vec<String> {
 pub fn remarks(inventory: &Inventory) -> Vec<String> {
     shared_hosts(inventory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::inventory::parse;
+
+    fn of(control: &str) -> Vec<String> {
+        let text = format!(
+            "name = \"f\"\n[ingress]\nurl = \"https://app.example/\"\n[control]\nurl = \"https://{control}/v1/state\"\n\
+             [[node]]\nname = \"a\"\nsurface = \"https://one.example:8480\"\n"
+        );
+        remarks(&parse(&text).unwrap_or_else(|problems| panic!("{problems:#?}")))
+    }
+
+    #[test]
+    fn what_says_who_leads_must_not_fail_with_the_ingress_or_a_node() {
+        assert_eq!(of("control.example"), Vec::<String>::new());
+        assert!(matches!(&of("app.example")[..], [one] if one.contains("is behind the ingress")));
+        assert!(matches!(&of("one.example")[..], [one] if one.contains("is on the machine of a")));
+    }
+}
