@@ -17,8 +17,6 @@ pub mod drill;
 pub mod engine;
 pub mod every_kind;
 pub mod evidence;
-pub mod evidence;
-pub mod fleet;
 pub mod fleet;
 pub mod fuzz;
 pub mod gate;
