@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use snapkit_tests::binary;
 use snapkit_tests::drill::{Stage, failed_check, not_shown, processes};
 
 /// The drill did not pass, and the step and check that say why are these.
@@ -48,15 +49,17 @@ fn fm2_a_follower_that_consumes_before_it_leads() {
     let queue = stage.world.path("queue").display().to_string();
     let ended = AtomicBool::new(false);
     let confirm = stage.rehearse();
+    let environment = stage.world.environment("b");
+    let directory = stage.world.path("b/early");
+    fs::create_dir_all(directory.join("current")).unwrap();
     let result = thread::scope(|scope| {
         // A service that was started beside its agent, by whoever meant well.
         scope.spawn(|| {
             while !ended.load(Ordering::SeqCst) {
                 let args = ["drill", "demo-service", "--queue", &queue, "--at", "b=127.0.0.1:0", "--lead"];
-                let mut early = stage.world.command("b", "bootstrap", &args);
-                let directory = stage.world.path("b/early");
-                fs::create_dir_all(directory.join("current")).unwrap();
-                early.env("SNAPKIT_NODE", "b").env("SNAPKIT_TERM", "1").env("SNAPKIT_NODE_DIR", directory);
+                let mut early = Command::new(binary::bootstrap());
+                early.args(args).env_clear().envs(environment.clone());
+                early.env("SNAPKIT_NODE", "b").env("SNAPKIT_TERM", "1").env("SNAPKIT_NODE_DIR", &directory);
                 let mut early = early.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
                 thread::sleep(Duration::from_millis(400));
                 early.kill().unwrap();

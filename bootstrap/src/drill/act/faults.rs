@@ -58,11 +58,19 @@ impl Drill<'_> {
         let begun =
             past.iter().any(|(_, what)| matches!(what, What::StepBegin { phase, .. } if phase == "demote-primary"));
         let healed = past.iter().any(|(_, what)| matches!(what, What::Heal { .. }));
+        let injected = past.iter().any(|(_, what)| matches!(what, What::Fault { .. }));
         if !begun {
             return Ok(Outcome::skipped("nothing was broken"));
         }
-        if !healed && self.state(&node).is_err() {
-            let (node, injected) = self.ask_fault(broken, true, turn)?;
+        // A fault that was asked for may have been injected without anybody left to write it down.
+        let answers = self.state(&node).is_ok();
+        if !healed && (injected || !answers) {
+            let (node, injected) = match self.ask_fault(broken, true, turn) {
+                Ok(asked) => asked,
+                // Somebody else started it: healed when it was seen.
+                Err(_) if answers => self.healed_by_somebody(broken, &node, turn)?,
+                Err(outcome) => return Err(outcome),
+            };
             let event = What::Heal {
                 fault: broken.fault.clone(),
                 node,
