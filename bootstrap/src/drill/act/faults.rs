@@ -51,6 +51,23 @@ impl Drill<'_> {
         Ok(Outcome::ok(format!("{} on {node} at {} ns since its boot", broken.fault, injected.at_mono_ns)))
     }
 
+    /// A node that runs again although nobody here started it: healed when it was seen.
+    fn healed_by_somebody(&self, broken: &Broken, node: &str, turn: &Turn<'_>) -> Result<(String, Injected), Outcome> {
+        let facts = self.facts_of(node, turn.within).map_err(|why| Outcome::failed("unreachable", why))?;
+        let injected = Injected {
+            fault: broken.fault.clone(),
+            node: facts.directory,
+            drill: turn.plan.id.clone(),
+            healed: true,
+            at_mono_ns: facts.mono_ns,
+            done_mono_ns: facts.mono_ns,
+            boot_id: facts.boot_id,
+            wall: facts.wall,
+            processes: Vec::new(),
+        };
+        Ok((node.to_owned(), injected))
+    }
+
     /// Takes a fault back, and waits until the node is what it should be.
     pub(super) fn heal_it(&mut self, broken: &Broken, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
         let node = turn.step.on.first().cloned().unwrap_or_default();
