@@ -2,7 +2,7 @@
 //!
 //! Only this layer and `snapkit::terminal`, which it shares with other binaries, print, handle signals or choose exit
 //! codes; only this layer reads the environment. To add a command: a file with `XArgs` and `run(&XArgs, &mut Session)`,
-//! a variant in [`Command`], a line in its `run`, its reports in `docs/json.md`, and an end-to-end test under
+//! a variant in `Command`, a line in its `run`, its reports in `docs/json.md`, and an end-to-end test under
 //! `tests/tests/`.
 
 mod break_glass;
