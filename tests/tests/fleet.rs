@@ -628,7 +628,7 @@ fn an_inventory_that_is_missing_or_wrong_is_said_as_a_whole() {
     let checked = machine.bootstrap(&["inventory", "check", "--inventory", "fleet.toml"]).expect(2);
     insta::assert_snapshot!(checked.text(), @r#"
     fleet.toml: name is missing
-    fleet.toml: line 1: there is no key app; there are name, from, manifest, ca, networks, credentials, expect, identity, thresholds, work, scope, ingress, control, drill, node
+    fleet.toml: line 1: there is no key app; there are name, from, manifest, ca, networks, credentials, expect, identity, thresholds, timeboxes, work, scope, ingress, control, drill, node
     fleet.toml: line 2: [ingress] url is missing
     fleet.toml: line 3: [node 1] name is missing
     fleet.toml: line 4: [node 1] private must be an address, found "100.999.1.1"

@@ -78,9 +78,6 @@ pub(super) fn unseen(inventory: Option<&Inventory>) -> Sight {
             scope_stop: Vec::new(),
         };
     };
-    let limits = &inventory.thresholds;
-    let thresholds =
-        [("max_failover_seconds", limits.max_failover_seconds), ("max_data_lag_events", limits.max_data_lag_events)];
     let ingress = inventory.ingress.as_ref();
     let nodes = inventory.nodes.iter().map(|node| Seen {
         name: node.name.clone(),
@@ -93,7 +90,7 @@ pub(super) fn unseen(inventory: Option<&Inventory>) -> Sight {
         ingress: ingress.is_some(),
         ingress_driver: ingress.is_some_and(|ingress| ingress.config.is_some() && ingress.reload.is_some()),
         inventory: inventory.digest(),
-        thresholds: thresholds.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?))).collect(),
+        thresholds: inventory.limits(),
         scope_stop: inventory.scope.stop.clone(),
     }
 }

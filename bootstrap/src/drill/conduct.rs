@@ -220,18 +220,12 @@ impl Conductor<'_> {
             let preferred = handle.node().preferred == crate::fleet::inventory::Preferred::Leader;
             Seen { name: handle.name().to_owned(), preferred, state, silence }
         };
-        let limits = &self.inventory.thresholds;
-        let thresholds = [
-            ("max_failover_seconds", limits.max_failover_seconds),
-            ("max_data_lag_events", limits.max_data_lag_events),
-        ];
-        let thresholds = thresholds.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
         Sight {
             nodes: Handle::all(self.inventory).into_iter().map(seen).collect(),
             ingress: self.inventory.ingress.is_some(),
             ingress_driver: self.inventory.ingress.as_ref().is_some_and(|ingress| ingress.config.is_some()),
             inventory: self.inventory.digest(),
-            thresholds: thresholds.collect(),
+            thresholds: self.inventory.limits(),
             scope_stop: self.inventory.scope.stop.clone(),
         }
     }

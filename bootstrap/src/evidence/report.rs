@@ -181,15 +181,28 @@ fn sentence(result: &RunResult) -> String {
 
 /// Milliseconds for people.
 fn seconds(ms: u64) -> String {
+    // Rounded as a whole, so that no part of it can come to 10 tenths or 60 seconds.
+    let (tenths, whole) = (ms.saturating_add(50) / 100, ms.saturating_add(500) / 1000);
     match ms {
         ms if ms < 1000 => format!("{ms} ms"),
-        ms if ms < 120_000 && ms % 1000 < 100 => format!("{} s", ms / 1000),
-        ms if ms < 120_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        ms => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+        ms if ms < 120_000 && tenths % 10 == 0 => format!("{} s", tenths / 10),
+        ms if ms < 120_000 => format!("{}.{} s", tenths / 10, tenths % 10),
+        _ => format!("{} min {} s", whole / 60, whole % 60),
     }
 }
 
 /// How many checks rest on what.
 fn count(result: &RunResult, claim: Claim) -> usize {
     result.checks.iter().filter(|check| check.claim == claim).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn durations_are_rounded_and_not_cut() {
+        let shown = [999, 6_988, 6_949, 6_950, 119_999, 120_499, 179_600].map(seconds);
+        assert_eq!(shown, ["999 ms", "7 s", "6.9 s", "7 s", "120 s", "2 min 0 s", "3 min 0 s"]);
+    }
 }

@@ -144,6 +144,7 @@ fn assemble(
     let checks =
         |ids: &[String], required| ids.iter().map(move |id| Required { id: id.clone(), required }).collect::<Vec<_>>();
     let groups = sight.nodes.iter().filter_map(|node| node.state.as_ref()?.view.group.clone());
+    let thresholds = limits(&sight.thresholds, steps.iter().chain(&always));
     Ok(Plan {
         schema: SCHEMA.to_owned(),
         id: wish.id.clone(),
@@ -164,12 +165,22 @@ fn assemble(
         rollback,
         always,
         checks: [checks(&scenario.required, true), checks(&scenario.optional, false)].concat(),
-        thresholds: sight.thresholds.clone(),
+        thresholds,
         scope_stop: sight.scope_stop.clone(),
         old_leader,
         target,
         plan_sha256: String::new(),
     })
+}
+
+/// The limits of a run. A phase without a timebox of its own may take as long as its steps together.
+fn limits<'p>(given: &BTreeMap<String, u64>, steps: impl Iterator<Item = &'p Step>) -> BTreeMap<String, u64> {
+    let mut limits = BTreeMap::new();
+    for step in steps {
+        *limits.entry(format!("{}_seconds", step.phase)).or_default() += step.timeout_seconds;
+    }
+    limits.extend(given.iter().map(|(name, limit)| (name.clone(), *limit)));
+    limits
 }
 
 impl Sight {

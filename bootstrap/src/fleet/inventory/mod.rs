@@ -52,6 +52,9 @@ pub struct Inventory {
     pub identity: Identity,
     /// Limits that runs are held against.
     pub thresholds: Thresholds,
+    /// How long the phases of a run may take, in seconds, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub timeboxes: BTreeMap<String, u64>,
     /// What a scenario may stop.
     pub scope: Scope,
     /// Where services say how much work they have begun and not ended.
@@ -461,6 +464,16 @@ impl Inventory {
     /// How long one question may take.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.thresholds.probe_seconds)
+    }
+
+    /// The limits that runs are held against, by the names they have in plans; `PHASE_seconds` is a timebox.
+    pub fn limits(&self) -> BTreeMap<String, u64> {
+        let of = &self.thresholds;
+        let thresholds =
+            [("max_failover_seconds", of.max_failover_seconds), ("max_data_lag_events", of.max_data_lag_events)];
+        let thresholds = thresholds.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
+        let timeboxes = self.timeboxes.iter().map(|(phase, seconds)| (format!("{phase}_seconds"), *seconds));
+        thresholds.chain(timeboxes).collect()
     }
 
     /// What makes two inventories the same: the digest of all values, whatever the file looks like.

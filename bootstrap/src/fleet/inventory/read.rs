@@ -95,6 +95,7 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
         expect: expect(top),
         identity: top.section("identity", "identity").map(|section| identity(&section)).unwrap_or_default(),
         thresholds: thresholds(top),
+        timeboxes: top.section("timeboxes", "timeboxes").map(|section| timeboxes(&section)).unwrap_or_default(),
         scope: Scope {
             stop: top.section("scope", "scope").and_then(|section| section.texts("stop")).unwrap_or_default(),
         },
@@ -121,6 +122,11 @@ fn thresholds(top: &Section<'_>) -> Thresholds {
         max_failover_seconds: section.number("max_failover_seconds", 0, 86400),
         max_data_lag_events: section.number("max_data_lag_events", 0, u64::MAX),
     }
+}
+
+fn timeboxes(section: &Section<'_>) -> BTreeMap<String, u64> {
+    let phases = schema::KEYS.iter().filter(|key| key.section == "timeboxes").map(|key| key.key);
+    phases.filter_map(|phase| Some((phase.to_owned(), section.number(phase, 1, 86400)?))).collect()
 }
 
 fn expect(top: &Section<'_>) -> Expect {

@@ -29,6 +29,10 @@ const fn key(
     Key { section, key, form, default, meaning }
 }
 
+const fn timebox(phase: &'static str) -> Key {
+    key("timeboxes", phase, "number", "as its steps", "how many seconds this phase of a run may take")
+}
+
 /// What stands behind `required`.
 pub const REQUIRED: &str = "required";
 
@@ -102,6 +106,12 @@ pub const KEYS: &[Key] = &[
     key("thresholds", "drain_seconds", "number", "60", "how long work may take to drain"),
     key("thresholds", "max_failover_seconds", "number", "none", "how long clients may be without an answer"),
     key("thresholds", "max_data_lag_events", "number", "none", "how many events may be lost"),
+    timebox("precheck"),
+    timebox("backup-sync-check"),
+    timebox("demote-primary"),
+    timebox("promote-standby"),
+    timebox("verify"),
+    timebox("always"),
     key("work", "path", "path", REQUIRED, "a path of every service that says how much work it has not ended"),
     key("work", "pointer", "pointer", REQUIRED, "leads to that number in its JSON answer"),
     key("scope", "stop", "list of units", "none", "what a scenario may stop beside the one service that leads"),

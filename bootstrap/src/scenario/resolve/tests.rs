@@ -70,6 +70,20 @@ fn the_leader_and_the_best_follower_are_found() {
 }
 
 #[test]
+fn every_phase_has_a_timebox() {
+    let mut sight = group();
+    sight.thresholds = [("verify_seconds".to_owned(), 7), ("max_failover_seconds".to_owned(), 30)].into();
+    let plan = plan("planned", &sight, &wish()).unwrap();
+    for step in plan.steps.iter().chain(&plan.always) {
+        let steps = plan.steps.iter().chain(&plan.always).filter(|other| other.phase == step.phase);
+        let together: u64 = steps.map(|step| step.timeout_seconds).sum();
+        let expected = if step.phase == "verify" { 7 } else { together };
+        assert_eq!(plan.thresholds.get(&format!("{}_seconds", step.phase)), Some(&expected), "{}", step.phase);
+    }
+    assert_eq!(plan.thresholds.get("max_failover_seconds"), Some(&30));
+}
+
+#[test]
 fn the_follower_that_is_least_behind_is_the_target() {
     let mut sight = group();
     sight.nodes[1].state.as_mut().unwrap().view.chain.lag = Some(1);
