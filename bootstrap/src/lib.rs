@@ -3,6 +3,8 @@
 //! `bringup` makes a node of a blank machine, and `agent` then keeps it: it follows the chain, asks `lease` who leads,
 //! runs the service through a `driver`, and shows itself through `surfaces`. Deciding is pure (`lease::machine`,
 //! `agent::machine`: state, event and time in, state and actions out); acting sits at the edge.
+//! For who looks after many nodes, `fleet` reads an inventory and asks them all, `scenario` moves the lead by steps that are
+//! data, `drill` rehearses the worst with the same steps, and `evidence` is what a stranger can check of it.
 //! Protocol and reasons: `docs/leadership.md`. Layer: above `snapkit`, which knows nothing of who leads.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
