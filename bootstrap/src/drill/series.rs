@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn line() -> Line {
-        let (node, wall) = ("b".to_owned(), Timestamp::now());
+        let (node, wall) = ("b".to_owned(), Timestamp::UNIX_EPOCH);
         Line::Recovered(Recovered { recovered: 7, sent_ns: 1, done_ns: 2, wall, node, instance: None, term: 2 })
     }
 
