@@ -250,7 +250,9 @@ fn a_leader_that_is_demoted_saves_and_another_goes_on_without_loss() {
     let state = group.nodes[1].wait("leads", |state| state["mode"] == "leader");
     assert_eq!(state["term"], 2, "{state:#}");
     let written = group_count(&group, 1);
-    assert_eq!(group.nodes[1].lines().iter().filter(|line| line["term"] == 1).count(), written, "{}", group.story());
+    // It writes into its state first, and may have been ended before it wrote where the test counts.
+    let there = group.nodes[1].lines().iter().filter(|line| line["term"] == 1).count();
+    assert!([written, written + 1].contains(&there), "{there} of {written}: {}", group.story());
     // It takes nothing over until it is resumed, and nothing of it lies aside.
     let state = group.nodes[0].wait_standing_by();
     assert!(state["problems"].to_string().contains("no_candidate"), "{state:#}");
