@@ -10,6 +10,7 @@ use super::{Baseline, Drill, check, failed, kept, until};
 use crate::agent::view::Mode;
 use crate::drill::deeds::{Measured, When};
 use crate::drill::http::Asker;
+use crate::evidence::event::{StepStatus, What};
 use crate::evidence::facts::{HEALTH_SCHEMA, Health, HealthRow};
 use crate::evidence::run_dir::{COLLECT, PROBES, SENTINEL};
 use crate::evidence::series::{Head, Line};
@@ -35,8 +36,14 @@ impl Drill<'_> {
             });
             found.map(|()| last.clone()).map_err(|_| last.clone())
         };
-        // A group that was whole a moment ago settles by itself; what is not whole when it begins is not waited for long.
-        let within = if when == When::After { turn.within.mul_f32(0.8) } else { Duration::from_secs(2) };
+        // A group that was whole a moment ago settles by itself. What is not whole when a drill begins, or after a step of it
+        // failed, is not waited for long: a node that was never brought up does not come by itself.
+        let is_failed = |what: &What| matches!(what, What::StepEnd { status: StepStatus::Failed, .. });
+        let within = match when {
+            When::Before => Duration::from_secs(2),
+            When::After if turn.journal.past().iter().any(|(_, what)| is_failed(what)) => Duration::from_secs(15),
+            When::After => turn.within.mul_f32(0.8),
+        };
         let (rows, fine) = match look(within) {
             Ok(rows) => (rows, true),
             Err(rows) => (rows, false),
