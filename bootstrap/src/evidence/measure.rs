@@ -53,11 +53,11 @@ pub(super) fn lost(series: &Series) -> (u64, u64) {
     let mut lose = |since: &mut Vec<&Acknowledged>, kept: u64| {
         let newest = since.iter().map(|write| write.n).max().unwrap_or(kept);
         if newest > kept {
-            events += newest - kept;
+            events = u64::saturating_add(events, newest - kept);
             let last_kept = since.iter().filter(|write| write.n <= kept).map(|write| write.done_ns).max();
             let first = since.iter().map(|write| write.done_ns).min().unwrap_or(0);
             let last = since.iter().map(|write| write.done_ns).max().unwrap_or(0);
-            time += ms(last_kept.unwrap_or(first), last);
+            time = u64::saturating_add(time, ms(last_kept.unwrap_or(first), last));
         }
         since.clear();
     };

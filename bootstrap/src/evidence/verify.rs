@@ -239,9 +239,14 @@ impl Report {
         }
     }
 
-    /// The renderings are those of the result; of another version of them only the digest is known.
+    /// The renderings are those of the result. Another version of them cannot be compared, so it is not believed.
     fn check_rendered(&mut self, run: &Run<'_>, result: &RunResult, bundle: &Digest, rendering: u64) {
         if rendering != RENDERING {
+            let (expected, found) = (RENDERING.to_string(), rendering.to_string());
+            self.refused.push(
+                Refusal::new(Class::Newer, "the rendering of the reports", expected, found)
+                    .with_hint("verify it with the version of bootstrap that sealed it"),
+            );
             return;
         }
         let env = report::env(result, Some(bundle)).into_bytes();
@@ -316,7 +321,9 @@ impl Report {
             ask(&format!("check {id}"), "not made".into(), "passed".into(), &file("checks"), false);
         }
         for id in &policy.proven {
-            let claim = result.check(id).map_or(Claim::Unproven, |check| check.claim);
+            // What failed can be proven, too: that is not what is asked for.
+            let passed = result.check(id).filter(|check| check.status == CheckStatus::Passed);
+            let claim = passed.map_or(Claim::Unproven, |check| check.claim);
             ask(&format!("claim {id}"), claim.word().into(), "proven".into(), &file("checks"), claim == Claim::Proven);
         }
         if let Some(limit) = policy.max_failover_seconds {
