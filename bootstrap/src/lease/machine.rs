@@ -192,7 +192,10 @@ enum Wish {
     Lead,
     /// An operator's word on whoever led in the term that was seen then, and on nobody who claims after that; `None` until
     /// the log was known once.
-    Force { reason: String, over: Option<u64> },
+    Force {
+        reason: String,
+        over: Option<u64>,
+    },
 }
 
 /// What the machine knows of the log.
@@ -369,7 +372,8 @@ impl Machine {
 
     /// Who claimed after an operator proved somebody else dead is alive: that word does not go beyond the term it was about.
     fn check_word(&mut self) {
-        let (term, claimed_here) = (self.floor(), self.view.floor.as_ref().is_some_and(|(_, by)| *by == self.me.holder));
+        let (term, claimed_here) =
+            (self.floor(), self.view.floor.as_ref().is_some_and(|(_, by)| *by == self.me.holder));
         let Wish::Force { over, .. } = &mut self.wish else {
             return;
         };

@@ -21,8 +21,7 @@ impl Told {
     fn expiring(expires: bool) -> Self {
         let (key, instance) = (Digest([1; 32]), Nonce([1; 16]));
         let holder = EntryHolder { node: "a".into(), instance, key, writer: Some(key), api: None };
-        let me =
-            Member { chain: Digest([7; 32]), group: "app".into(), holder, expires, timing: Timing::new(TTL) };
+        let me = Member { chain: Digest([7; 32]), group: "app".into(), holder, expires, timing: Timing::new(TTL) };
         let head = ChainHead { epoch: 0, seq: 0, digest: Digest([9; 32]), term: 0 };
         let now = BootTime::after_boot(Duration::from_secs(1000));
         Self { machine: Machine::new(me, Rules::ALL, head, now), now, slots: Vec::new(), littered: false }
@@ -171,7 +170,8 @@ fn rule_8_a_claim_beside_which_the_log_goes_on_holds_nothing() {
 
 /// The claim of another node on top of what is in the log.
 fn of_another(told: &Told, like: &Entry, kind: Kind) -> Entry {
-    let holder = EntryHolder { node: "b".into(), instance: Nonce([2; 16]), key: Digest([2; 32]), ..like.holder.clone() };
+    let holder =
+        EntryHolder { node: "b".into(), instance: Nonce([2; 16]), key: Digest([2; 32]), ..like.holder.clone() };
     let previous = told.slots.last().map(Told::digest);
     let seq = told.slots.len() as u64 + 1;
     let ttl_ms = like.ttl_ms.filter(|_| kind != Kind::Release);
