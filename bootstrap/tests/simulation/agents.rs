@@ -5,6 +5,8 @@
 
 #[path = "agents/directory.rs"]
 mod directory;
+#[path = "agents/invariants.rs"]
+mod invariants;
 #[path = "agents/operator.rs"]
 mod operator;
 #[path = "agents/service.rs"]
@@ -24,7 +26,6 @@ use bootstrap::lease::timing::Timing;
 use bootstrap::lease::{LeaseNote, LeaseWish};
 use fastrand::Rng;
 use jiff::Timestamp;
-use manifests::document::lease::Kind;
 use manifests::document::record::Nonce;
 
 use crate::chain::{Chain, Record};
@@ -92,72 +93,30 @@ struct Node {
 #[derive(Clone)]
 enum What {
     Tick,
-    Wake {
-        wake: u64,
-    },
+    Wake { wake: u64 },
     Wish(LeaseWish),
     Note(LeaseNote),
-    Arrive {
-        id: u64,
-        request: Box<Request>,
-        answers_after: Option<Time>,
-        denies: bool,
-    },
-    Deliver {
-        id: u64,
-        answer: Answer,
-    },
+    Arrive { id: u64, request: Box<Request>, answers_after: Option<Time>, denies: bool },
+    Deliver { id: u64, answer: Answer },
     Event(Box<Event>),
     Keep(Keep),
-    Asked {
-        id: u64,
-    },
-    Dies {
-        id: u64,
-    },
-    Crashes {
-        id: u64,
-    },
-    Guard {
-        id: u64,
-    },
-    /// By now it must have seen that somebody else leads.
-    Overruled {
-        id: u64,
-    },
+    Asked { id: u64 },
+    Dies { id: u64 },
+    Crashes { id: u64 },
+    Guard { id: u64 },
+    Overruled { term: u64 },
     Chore(Chore),
-    Put {
-        term: u64,
-        waits: For,
-    },
-    Lands {
-        slot: usize,
-        record: Record,
-        waits: For,
-        answers: bool,
-    },
-    Told {
-        waits: For,
-        result: Result<Fenced, &'static str>,
-    },
+    Put { term: u64, waits: For },
+    Lands { slot: usize, record: Record, waits: For, answers: bool },
+    Told { waits: For, result: Result<Fenced, &'static str> },
     Snapshot,
-    Stop {
-        lasts: Time,
-    },
+    Stop { lasts: Time },
     Continue,
-    Crash {
-        lasts: Time,
-    },
-    PowerOff {
-        lasts: Time,
-    },
+    Crash { lasts: Time },
+    PowerOff { lasts: Time },
     Start,
-    Cut {
-        lasts: Time,
-    },
-    FullDisk {
-        lasts: Time,
-    },
+    Cut { lasts: Time },
+    FullDisk { lasts: Time },
     Litter,
     OtherPins,
     Shutdown,
@@ -369,7 +328,7 @@ impl World {
             What::Asked { id } => self.asked(node, id),
             What::Dies { id } | What::Crashes { id } => self.dies(node, id),
             What::Guard { id } => self.guard(node, id),
-            What::Overruled { id } => self.is_gone(node, id)?,
+            What::Overruled { term } => self.is_gone(node, term)?,
             What::Litter if !self.healed => self.log.litter(at),
             What::PowerOff { lasts } if !self.healed => self.power_off(node, lasts),
             What::Cut { lasts } if !self.healed => {
@@ -694,91 +653,6 @@ impl World {
                 Leg::Tell { after, answer } => self.push(now + after, node, What::Deliver { id, answer }),
             }
         }
-    }
-
-    fn leader_beside(&self, node: usize) -> Option<(usize, u64)> {
-        let leads = |(_, other): &(usize, &Node)| {
-            other.service.as_ref().is_some_and(|service| service.role == ServiceRole::Leader)
-        };
-        let beside = self.nodes.iter().enumerate().filter(leads).find(|(other, _)| *other != node);
-        beside.and_then(|(other, found)| Some((other, found.service.as_ref()?.term)))
-    }
-
-    /// A lease is won only where no other service leads any more, unless an operator said so who had not looked.
-    fn is_free(&mut self, node: usize, term: u64, is_forced: bool) -> Result<(), String> {
-        let Some((other, led)) = self.leader_beside(node) else { return Ok(()) };
-        if is_forced && self.errs {
-            self.tally.overruled += 1;
-            self.overruled_until = self.now + (TTL as f64 / (1.0 - SKEW)) as Time;
-            let id = self.nodes[other].service.as_ref().map_or(0, |service| service.id);
-            self.push(self.overruled_until, other, What::Overruled { id });
-            return Ok(());
-        }
-        if self.now < self.overruled_until {
-            return Ok(());
-        }
-        let now = self.now;
-        Err(format!("node {node} claims term {term} at {now} while the service of node {other} leads in term {led}"))
-    }
-
-    fn is_gone(&self, node: usize, id: u64) -> Result<(), String> {
-        match &self.nodes[node].service {
-            Some(service) if service.id == id => {
-                Err(format!("node {node} leads on in term {} at {} although it was overruled", service.term, self.now))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whatever is started, nothing else of the node lives; and what leads has its fence, its lease and its state.
-    fn may_start(&mut self, node: usize, order: &Order) -> Result<(), String> {
-        let now = self.now;
-        if let Some(service) = &self.nodes[node].service {
-            return Err(format!("node {node} starts a service at {now} beside its own of term {}", service.term));
-        }
-        if order.role == ServiceRole::Follower {
-            self.nodes[node].directory.is_touched = true;
-            return Ok(());
-        }
-        let term = order.term;
-        if let Some((other, led)) = self.leader_beside(node).filter(|_| now >= self.overruled_until) {
-            return Err(format!("two leaders at {now}: node {node} in term {term}, node {other} in term {led}"));
-        }
-        if self.chain.fence(term).is_none_or(|(_, fence)| fence.by != self.nodes[node].instance) {
-            return Err(format!("node {node} leads at {now} before the fence of term {term} stands"));
-        }
-        let holds = match self.leadership {
-            Leadership::Auto => order.until.is_some() && order.until <= self.nodes[node].told_until,
-            _ => order.until.is_none(),
-        };
-        if !holds {
-            return Err(format!("node {node} leads at {now} for longer than its lease of term {term}"));
-        }
-        Ok(())
-    }
-
-    /// The lease is given back only once what led by it is dead.
-    fn is_dead_when_released(&mut self, node: usize, request: &Request, answer: &Answer) -> Result<(), String> {
-        let (Request::Create { entry }, Answer::Created(_)) = (request, answer) else { return Ok(()) };
-        if entry.kind != Kind::Release {
-            return Ok(());
-        }
-        self.tally.releases += 1;
-        match &self.nodes[node].service {
-            Some(service) if service.role == ServiceRole::Leader => {
-                Err(format!("node {node} gives term {} back at {} while its service lives", entry.term, self.now))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether one node leads, with a service that is ready.
-    fn leads(&self) -> bool {
-        let leads = |node: &usize| {
-            let agent = &self.nodes[*node].agent;
-            agent.mode() == Mode::Leader && agent.is_ready() && self.is_ready(*node)
-        };
-        (0..self.nodes.len()).filter(leads).count() == 1
     }
 
     /// From here on nothing breaks any more, what hung ends, and an operator takes back what was asked.

@@ -17,7 +17,7 @@ const PROOF: Time = 2_000_000;
 
 /// A service that lives.
 pub(super) struct Service {
-    pub(super) id: u64,
+    id: u64,
     pub(super) role: ServiceRole,
     pub(super) term: u64,
     ready_at: Time,
