@@ -72,8 +72,8 @@ impl Chain {
 
     /// The fence of a term, if it stands.
     pub(crate) fn fence(&self, term: u64) -> Option<(usize, Record)> {
-        let records = self.records.iter().copied().enumerate();
-        records.into_iter().find(|(_, record)| record.is_fence && record.term == term)
+        let mut records = self.records.iter().copied().enumerate();
+        records.find(|(_, record)| record.is_fence && record.term == term)
     }
 
     /// The fences of some terms.
