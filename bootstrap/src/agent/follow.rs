@@ -259,7 +259,7 @@ impl Follower {
         let before = record.header.seq.checked_sub(1 + voids);
         let before =
             before.map_or(Ok(0), |seq| chain.record(seq).map(|record| record.header.term)).map_err(of_chain)?;
-        Ok(Fenced { seq: record.header.seq, before })
+        Ok(Fenced { term: record.header.term, seq: record.header.seq, before })
     }
 
     /// Sets the state of a lost leadership aside. Where it went, if it holds anything that the chain does not.

@@ -241,6 +241,8 @@ pub struct Machine {
     looking: Option<Apply>,
     next_look: BootTime,
     setting_aside: bool,
+    /// Restores of promotions that did not answer yet; those that were given up go on.
+    materializing: u32,
     drained: Option<String>,
     not_before: Option<BootTime>,
     setbacks: u32,
@@ -287,6 +289,7 @@ impl Machine {
             looking: None,
             next_look: now,
             setting_aside: false,
+            materializing: 0,
             drained: None,
             not_before,
             setbacks: 0,
@@ -378,6 +381,7 @@ impl Machine {
             && matches!(self.service, Service::Dead | Service::Running(ServiceRole::Follower))
             && self.looking.is_none()
             && !self.setting_aside
+            && self.materializing == 0
             && !self.giving_back
             // That another node is to come first is known to this machine alone.
             && self.not_before.is_none_or(|at| now >= at)

@@ -190,7 +190,12 @@ enum Stage {
 enum Wish {
     Follow,
     Lead,
-    Force(String),
+    /// An operator's word on whoever led in the term that was seen then, and on nobody who claims after that; `None` until
+    /// the log was known once.
+    Force {
+        reason: String,
+        over: Option<u64>,
+    },
 }
 
 /// What the machine knows of the log.
@@ -283,6 +288,7 @@ impl Machine {
             }
         }
         self.check_deadline(now, &mut out);
+        self.check_word();
         self.show(&mut out);
         self.ask_next(now, &mut out);
         out
@@ -350,13 +356,32 @@ impl Machine {
         self.wish = match wish {
             LeaseWish::Lead => Wish::Lead,
             LeaseWish::Force { .. } if self.held.is_some() && !self.giving_back => Wish::Lead,
-            LeaseWish::Force { reason } => Wish::Force(reason),
+            LeaseWish::Force { reason } => Wish::Force { reason, over: self.began.then(|| self.floor()) },
             LeaseWish::Follow => Wish::Follow,
             LeaseWish::Release => {
                 self.giving_back = true;
                 Wish::Follow
             }
         };
+    }
+
+    /// The highest term that was seen in the log.
+    fn floor(&self) -> u64 {
+        self.view.floor.as_ref().map_or(0, |(term, _)| *term)
+    }
+
+    /// Who claimed after an operator proved somebody else dead is alive: that word does not go beyond the term it was about.
+    fn check_word(&mut self) {
+        let (term, claimed_here) =
+            (self.floor(), self.view.floor.as_ref().is_some_and(|(_, by)| *by == self.me.holder));
+        let Wish::Force { over, .. } = &mut self.wish else {
+            return;
+        };
+        match over {
+            _ if self.reading.is_some() => {}
+            Some(over) if term > *over && !claimed_here => self.wish = Wish::Lead,
+            over => *over = Some(term),
+        }
     }
 
     fn see_chain(&mut self, head: ChainHead, out: &mut VecDeque<Action>) {
@@ -411,7 +436,7 @@ impl Machine {
             Some(last) if last.entry.kind == Kind::Release && !waits_for_void => Some(self.seen_at),
             None if !self.me.expires && !waits_for_void => Some(self.seen_at),
             // The node of a static leader goes on after a restart; only an operator names another one.
-            Some(_) if !self.me.expires && !mine => None,
+            Some(last) if !self.me.expires && !mine && last.entry.kind != Kind::Release => None,
             Some(_) if !self.me.expires && !waits_for_void => Some(self.seen_at),
             // What only an operator ends is not ended by time.
             Some(last) if self.me.expires && last.entry.kind != Kind::Release && ttl(last).is_none() => None,
@@ -432,7 +457,7 @@ impl Machine {
         }
         match (&self.held, &self.wish) {
             (Some(held), _) if self.me.expires => held.since + self.me.timing.renew(),
-            (None, Wish::Force(_)) => past,
+            (None, Wish::Force { .. }) => past,
             (None, Wish::Lead) => self.free_at(self.is_mine()).map_or(self.poll_at, |free| free.min(self.poll_at)),
             _ => self.poll_at,
         }
@@ -462,7 +487,7 @@ impl Machine {
         }
         match (&self.held, self.wish.clone()) {
             (Some(_), _) if self.me.expires => self.send(now, Kind::Renew, None, out),
-            (None, Wish::Force(reason)) => self.send(now, Kind::Claim, Some(reason), out),
+            (None, Wish::Force { reason, .. }) => self.send(now, Kind::Claim, Some(reason), out),
             (None, Wish::Lead) if self.may_claim_at().is_some_and(|free| free <= now) => {
                 self.send(now, Kind::Claim, None, out);
             }

@@ -70,6 +70,12 @@ impl LogStore {
         self.slots.keys().next_back().copied()
     }
 
+    /// Who stands at the end of the log, and whether that one gave the lease back.
+    pub(crate) fn holder(&self) -> Option<(&str, bool)> {
+        let newest = self.slots.values().rev().find_map(|cell| cell.entry.as_ref())?;
+        Some((&newest.entry.holder.node, newest.entry.kind == Kind::Release))
+    }
+
     /// Somebody without a key writes into the next slot.
     pub(crate) fn litter(&mut self, now: u64) {
         let next = self.highest().unwrap_or(0) + 1;

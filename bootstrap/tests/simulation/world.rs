@@ -16,10 +16,9 @@ use manifests::document::record::Nonce;
 
 use crate::chain::{Chain, Record};
 use crate::history::History;
+use crate::schedule::{Due, Time};
 use crate::store::LogStore;
-
-/// Microseconds of true time, which no node knows.
-type Time = u64;
+use crate::way::{self, Leg};
 
 const TTL: u64 = 15_000_000;
 /// The most that a clock may be off: less than drift / ttl, which is a tenth.
@@ -74,35 +73,10 @@ enum What {
     Collect,
 }
 
-struct Due {
-    at: Time,
-    order: u64,
-    node: usize,
-    run: u64,
-    what: What,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 struct World {
     now: Time,
     order: u64,
-    due: BinaryHeap<Reverse<Due>>,
+    due: BinaryHeap<Reverse<Due<What>>>,
     nodes: Vec<Node>,
     log: LogStore,
     chain: Chain,
@@ -491,53 +465,20 @@ impl World {
     fn send(&mut self, node: usize, id: u64, request: Request) {
         let now = self.now;
         let creates = matches!(request, Request::Create { .. });
-        let gave_up = |why: &str| {
-            if creates { Answer::Unknown(why.into()) } else { Answer::Failed(why.into()) }
-        };
         let request_time = self.timing.request().as_micros() as f64 / self.nodes[node].rate;
-        self.push(now + request_time as u64, node, What::Deliver { id, answer: gave_up("timed out") });
-        let (there, back) = (self.rng.u64(1_000..100_000), self.rng.u64(1_000..100_000));
+        self.push(now + request_time as u64, node, What::Deliver { id, answer: way::gave_up(creates, "timed out") });
+        let is_cut = self.nodes[node].cut_until > now;
+        let conditions = way::Conditions { ttl: TTL, is_cut, healed: self.healed, may_hang: !self.will_be_emptied };
+        let (legs, lost) = way::of(creates, &conditions, &mut self.rng);
+        self.history.lost_answers += u64::from(lost);
         let request = Box::new(request);
-        let arrive = |answers_after, denies| What::Arrive { id, request: request.clone(), answers_after, denies };
-        if self.nodes[node].cut_until > now {
-            if self.rng.bool() {
-                self.push(now + back, node, What::Deliver { id, answer: gave_up("no route") });
-            }
-            return;
-        }
-        if self.healed || self.rng.u8(..100) >= 12 {
-            return self.push(now + there, node, arrive(Some(back), false));
-        }
-        self.history.lost_answers += 1;
-        match self.rng.u8(..7) {
-            // Lost on the way there; on the way back; an error after it was written.
-            0 => {}
-            1 => self.push(now + there, node, arrive(None, false)),
-            2 => {
-                self.push(now + there, node, arrive(None, false));
-                self.push(now + there + back, node, What::Deliver { id, answer: gave_up("500") });
-            }
-            // Slow, hung, and landing when nobody waits any more.
-            3 => {
-                let slow = self.rng.u64(..TTL);
-                self.push(now + slow, node, arrive(Some(back), false));
-            }
-            4 if !self.will_be_emptied => {
-                let hung = self.rng.u64(..TTL * 30);
-                self.push(now + hung, node, arrive(None, false));
-            }
-            // Twice, by something on the way that repeats; the second answer is the one that comes.
-            5 => {
-                self.push(now + there, node, arrive(None, false));
-                self.push(now + there + 1, node, arrive(Some(back), true));
-            }
-            // 409: try again, nothing was written; told like "it exists".
-            4 => {}
-            _ if creates => self.push(now + there + back, node, What::Deliver { id, answer: Answer::Exists }),
-            // One answer twice.
-            _ => {
-                self.push(now + there, node, arrive(Some(back), false));
-                self.push(now + there + 1, node, arrive(Some(back * 2), false));
+        for leg in legs {
+            match leg {
+                Leg::Arrive { after, answers_after, denies } => {
+                    let request = request.clone();
+                    self.push(now + after, node, What::Arrive { id, request, answers_after, denies });
+                }
+                Leg::Tell { after, answer } => self.push(now + after, node, What::Deliver { id, answer }),
             }
         }
     }
@@ -595,7 +536,7 @@ impl World {
     /// From here on nothing breaks any more, and what was under way to the store is gone.
     fn heal(&mut self) {
         self.healed = true;
-        let due: Vec<Due> = std::mem::take(&mut self.due).into_iter().map(|Reverse(due)| due).collect();
+        let due: Vec<Due<What>> = std::mem::take(&mut self.due).into_iter().map(|Reverse(due)| due).collect();
         let lost = |what: &What| matches!(what, What::Arrive { .. } | What::ChainArrive { .. } | What::Start);
         self.due.extend(due.into_iter().filter(|due| !lost(&due.what)).map(Reverse));
         for node in 0..self.nodes.len() {
@@ -609,7 +550,7 @@ impl World {
     }
 }
 
-fn member(number: usize, instance: Nonce, timing: &Timing) -> Member {
+pub(crate) fn member(number: usize, instance: Nonce, timing: &Timing) -> Member {
     let key = Digest([number as u8; 32]);
     let holder = Holder { node: format!("node-{number}"), instance, key, writer: Some(key), api: None };
     Member { chain: Digest([7; 32]), group: "app".into(), holder, expires: true, timing: timing.clone() }

@@ -126,7 +126,9 @@ impl Machine {
             self.doing = Doing::Following;
             self.why = "the lease was lost; the service is proven dead, and the chain can be read".to_owned();
         }
-        if self.kept.led.as_ref().is_some_and(|led| term > led.term) {
+        // Its own fence says nothing of others: what stood in the chain before it is told with the fence.
+        let is_own = self.holds().is_some_and(|held| term <= held);
+        if !is_own && self.kept.led.as_ref().is_some_and(|led| term > led.term) {
             self.others_led(now);
         }
         if switched && self.service == Service::Running(ServiceRole::Follower) && self.has(Hook::Reload) {
@@ -192,6 +194,7 @@ impl Machine {
             && now >= self.follower_again.0
             && self.looking.is_none()
             && !self.setting_aside
+            && self.materializing == 0
             && self.kept.led.is_none()
             && self.kept.aside.is_empty()
             && self.degraded().is_none()

@@ -71,6 +71,8 @@ enum Down {
 /// What stood in the chain when the fence was put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fenced {
+    /// The term that begins with it.
+    pub term: u64,
     /// The slot of the fence.
     pub seq: u64,
     /// The term before it.
@@ -197,6 +199,7 @@ impl Machine {
             Up::Fence => Some(Action::Fence { term, claim: promotion.claim.envelope.clone() }),
             Up::Materialize => {
                 let afresh = self.setup.follower_runs || !self.kept.aside.is_empty();
+                self.materializing += 1;
                 Some(Action::Materialize { afresh })
             }
             Up::PrePromote if self.has(Hook::PrePromote) => {
@@ -235,7 +238,9 @@ impl Machine {
             return;
         }
         match result {
-            Ok(Fenced { seq, before }) => {
+            // The answer to an earlier promotion, which came too late for that one.
+            Ok(Fenced { term, .. }) if term != promotion.claim.term => {}
+            Ok(Fenced { seq, before, .. }) => {
                 self.record("fenced", format!("term {} begins in slot {seq}", promotion.claim.term));
                 // A fence is the first act of a leader: without one in between, nobody led since this node did.
                 promotion.continues = self.kept.led.as_ref().is_some_and(|led| before <= led.term);
@@ -251,6 +256,11 @@ impl Machine {
     }
 
     pub(super) fn on_materialized(&mut self, result: Result<Sight, Trouble>, now: BootTime) {
+        // They are carried out in order: this one belongs to an earlier promotion, and may not know what came since.
+        self.materializing = self.materializing.saturating_sub(1);
+        if self.materializing > 0 {
+            return;
+        }
         let Doing::Promoting(promotion) = self.doing.clone() else { return };
         if promotion.step != Up::Materialize {
             return;

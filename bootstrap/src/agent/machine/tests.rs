@@ -79,7 +79,7 @@ impl Told {
         setup.hooks = hooks.to_vec();
         let mut told = Self::following(setup, Kept::default());
         told.claim(5);
-        told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 })));
+        told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })));
         told.tell(Event::Materialized(Ok(sight(10, 5))));
         if hooks.contains(&Hook::PrePromote) {
             told.tell(Event::Hooked(Hook::PrePromote, Ok(())));
@@ -174,7 +174,7 @@ fn a_follower_near_the_chain_is_a_candidate_and_a_takeover_goes_step_by_step() {
     told.claim(5);
     told.expect(&Action::Fence { term: 5, claim: b"claim".to_vec() });
     assert_eq!((told.mode(), told.machine.holds()), (Mode::Promoting, Some(5)));
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 }))).expect(&Action::Materialize { afresh: false });
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 }))).expect(&Action::Materialize { afresh: false });
     told.tell(Event::Materialized(Ok(sight(10, 5)))).expect(&start(ServiceRole::Leader, 5, until));
     // What it is about to write is known before anything can write it.
     assert_eq!(told.machine.kept().led, Some(Led { term: 5, generation: "g10".into() }));
@@ -388,7 +388,7 @@ fn old_leader_returns_and_nobody_led_since() {
     told.tell(Event::Looked(Ok(Sight { lag: 3, generation: Some("g10".into()), ..sight(14, 5) })));
     told.expect(&Action::Wish(LeaseWish::Lead));
     told.claim(6);
-    told.tell(Event::Fenced(Ok(Fenced { seq: 15, before: 5 })));
+    told.tell(Event::Fenced(Ok(Fenced { term: 6, seq: 15, before: 5 })));
     let until = Some(told.now + TTL);
     told.expect(&start(ServiceRole::Leader, 6, until))
         .expect_not(|action| matches!(action, Action::Materialize { .. }));
@@ -402,7 +402,7 @@ fn head_advanced_during_promote_by_another_leader() {
     told.tell(Event::Looked(Ok(sight(14, 5))));
     told.claim(7);
     // Between the look and the fence, term 6 began and ended.
-    told.tell(Event::Fenced(Ok(Fenced { seq: 16, before: 6 }))).expect(&Action::Materialize { afresh: true });
+    told.tell(Event::Fenced(Ok(Fenced { term: 7, seq: 16, before: 6 }))).expect(&Action::Materialize { afresh: true });
     told.tell(Event::Materialized(Ok(sight(15, 7)))).tell(Event::Started(Ok(()))).tell(Event::Probed { ready: true });
     assert_eq!(told.mode(), Mode::Leader);
     told.expect(&Action::Look(Apply::Leave));
@@ -422,7 +422,7 @@ fn only_force_takes_the_lease_from_its_holder() {
 fn a_veto_gives_the_lease_back_and_waits() {
     let mut told = Told::following(Setup { hooks: vec![Hook::PrePromote], ..setup(Leadership::Auto) }, Kept::default());
     told.claim(5);
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 }))).tell(Event::Materialized(Ok(sight(10, 5))));
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 }))).tell(Event::Materialized(Ok(sight(10, 5))));
     told.tell(Event::Hooked(Hook::PrePromote, Err("ended with 1".into())));
     told.expect(&Action::Wish(LeaseWish::Release)).expect_not(starts);
     told.tell(Event::Lease(LeaseNote::Released));
@@ -437,7 +437,7 @@ fn a_veto_gives_the_lease_back_and_waits() {
 fn disk_full_during_materialize() {
     let mut told = Told::following(setup(Leadership::Auto), Kept::default());
     told.claim(5);
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 })));
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })));
     told.tell(Event::Materialized(Err(Trouble {
         why: "no space left".into(),
         next: None,
@@ -452,7 +452,7 @@ fn disk_full_during_materialize() {
 fn both_rollback_and_ensure_fail() {
     let mut told = Told::following(setup(Leadership::Auto), Kept::default());
     told.claim(5);
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 })));
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })));
     let mark = Some("half switched".to_owned());
     told.tell(Event::Materialized(Ok(Sight { degraded: mark.clone(), ..sight(10, 5) })));
     told.expect(&Action::Wish(LeaseWish::Release)).expect_not(starts);
@@ -494,7 +494,7 @@ fn follower_consumes_early() {
     told.expect(&Action::Stop { grace: Duration::from_secs(3) }).expect_not(|a| matches!(a, Action::Fence { .. }));
     assert!(!told.machine.is_ready());
     told.tell(Event::Stopped(Ok(()))).expect(&Action::Fence { term: 5, claim: b"claim".to_vec() });
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 }))).expect(&Action::Materialize { afresh: true });
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 }))).expect(&Action::Materialize { afresh: true });
 }
 
 #[test]
@@ -547,7 +547,8 @@ impl Told {
         assert!(matches!(reply, Reply::Accepted(_)), "{reply:?}");
         told.expect(&Action::Wish(LeaseWish::Lead));
         told.tell(Event::Lease(LeaseNote::Claimed { term: 5, claim: vec![], until: None }));
-        told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 }))).tell(Event::Materialized(Ok(sight(10, 5))));
+        told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })))
+            .tell(Event::Materialized(Ok(sight(10, 5))));
         told.expect(&start(ServiceRole::Leader, 5, None));
         told.tell(Event::Started(Ok(()))).tell(Event::Probed { ready: true });
         assert_eq!(told.mode(), Mode::Leader);
@@ -652,7 +653,7 @@ fn ingress_is_announced_until_it_works() {
 fn a_service_that_does_not_become_ready_gives_the_lease_back() {
     let mut told = Told::following(setup(Leadership::Auto), Kept::default());
     told.claim(5);
-    told.tell(Event::Fenced(Ok(Fenced { seq: 11, before: 4 }))).tell(Event::Materialized(Ok(sight(10, 5))));
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 }))).tell(Event::Materialized(Ok(sight(10, 5))));
     told.tell(Event::Started(Ok(())));
     told.after(61);
     assert_eq!(told.mode(), Mode::Demoting);
@@ -688,6 +689,40 @@ fn owed(action: &Action) -> Option<Owed> {
     })
 }
 
+#[test]
+fn what_an_earlier_promotion_asked_for_is_not_the_answer_to_this_one() {
+    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
+    told.claim(5);
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })));
+    // The restore takes longer than the lease can be kept.
+    told.tell(Event::Lease(LeaseNote::Late { why: "no answer".into() })).expect(&Action::Wish(LeaseWish::Release));
+    told.tell(Event::Lease(LeaseNote::Released));
+    assert!(!told.machine.is_idle(told.now), "the restore goes on");
+    told.claim(7);
+    told.expect(&Action::Fence { term: 7, claim: b"claim".to_vec() });
+    told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })));
+    assert!(!told.last.iter().any(|action| matches!(action, Action::Materialize { .. })), "that was the old fence");
+    told.tell(Event::Fenced(Ok(Fenced { term: 7, seq: 13, before: 6 }))).expect(&Action::Materialize { afresh: false });
+    let starts = |action: &Action| matches!(action, Action::Start { .. });
+    told.tell(Event::Materialized(Ok(sight(10, 5)))).expect_not(starts);
+    let until = Some(told.now + TTL);
+    told.tell(Event::Materialized(Ok(sight(12, 7)))).expect(&start(ServiceRole::Leader, 7, until));
+}
+
+#[test]
+fn a_look_that_sees_the_own_fence_finds_nobody_else() {
+    let led = Led { term: 5, generation: "g10".into() };
+    let mut told = Told::new(setup(Leadership::Auto), Kept { led: Some(led.clone()), ..Kept::default() });
+    told.tell(Event::Reclaimed(Ok(())));
+    told.tell(Event::Looked(Ok(sight(10, 5)))).after(6);
+    told.claim(6);
+    // The look was under way when the lease was won, and comes before the answer to the fence.
+    told.tell(Event::Looked(Ok(sight(11, 6))));
+    assert_eq!((told.machine.kept().led.clone(), told.machine.kept().aside.len()), (Some(led), 0));
+    let until = Some(told.now + TTL);
+    told.tell(Event::Fenced(Ok(Fenced { term: 6, seq: 11, before: 5 }))).expect(&start(ServiceRole::Leader, 6, until));
+}
+
 /// A driver, a chain and a lease that answer when they like, each for itself as it really would.
 struct Edges {
     random: fastrand::Rng,
@@ -716,7 +751,7 @@ impl Edges {
                 Event::Looked(if ok { Ok(sight(seq, self.term)) } else { Err(trouble(self.random.bool())) })
             }
             Owed::Fence => Event::Fenced(match ok {
-                true => Ok(Fenced { seq: 9, before: self.term.saturating_sub(self.random.u64(1..3)) }),
+                true => Ok(Fenced { term: self.term, seq: 9, before: self.term.saturating_sub(self.random.u64(1..3)) }),
                 false => Err(trouble(false)),
             }),
             Owed::Materialize => Event::Materialized(if ok { Ok(sight(10, self.term)) } else { Err(trouble(false)) }),

@@ -169,7 +169,7 @@ impl Machine {
             }
             Kind::Claim => {
                 self.held = Some(Held { claim: entry.clone(), since, late_told: false });
-                if let Wish::Force(_) = self.wish {
+                if let Wish::Force { .. } = self.wish {
                     self.wish = Wish::Lead;
                 }
                 out.push_back(Action::Claimed { claim: Box::new(entry), until: self.until() });

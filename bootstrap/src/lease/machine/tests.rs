@@ -9,17 +9,22 @@ struct Told {
     machine: Machine,
     now: BootTime,
     slots: Vec<Entry>,
+    /// Behind them, one that nobody signed.
+    littered: bool,
 }
 
 impl Told {
     fn new() -> Self {
+        Self::expiring(true)
+    }
+
+    fn expiring(expires: bool) -> Self {
         let (key, instance) = (Digest([1; 32]), Nonce([1; 16]));
         let holder = EntryHolder { node: "a".into(), instance, key, writer: Some(key), api: None };
-        let me =
-            Member { chain: Digest([7; 32]), group: "app".into(), holder, expires: true, timing: Timing::new(TTL) };
+        let me = Member { chain: Digest([7; 32]), group: "app".into(), holder, expires, timing: Timing::new(TTL) };
         let head = ChainHead { epoch: 0, seq: 0, digest: Digest([9; 32]), term: 0 };
         let now = BootTime::after_boot(Duration::from_secs(1000));
-        Self { machine: Machine::new(me, Rules::ALL, head, now), now, slots: Vec::new() }
+        Self { machine: Machine::new(me, Rules::ALL, head, now), now, slots: Vec::new(), littered: false }
     }
 
     fn digest(entry: &Entry) -> Digest {
@@ -27,7 +32,7 @@ impl Told {
     }
 
     fn highest(&self, after: u64) -> Answer {
-        let last = self.slots.len() as u64;
+        let last = self.slots.len() as u64 + u64::from(self.littered);
         Answer::Highest((last > after).then_some(last))
     }
 
@@ -43,6 +48,11 @@ impl Told {
             let answer = match request {
                 Request::List { after } => self.highest(after),
                 Request::Create { entry } => create(self, *entry),
+                Request::Get { seq } if self.littered && seq == self.slots.len() as u64 + 1 => {
+                    let why = Refusal::new(manifests::refusal::Class::Json, "slot", "an entry", "garbage");
+                    let void = manifests::document::record::Void { seq, sha256: Digest([0xff; 32]) };
+                    Answer::Slot(Box::new(Slot::Void(void, why)))
+                }
                 Request::Get { seq } => match self.slots.get(seq as usize - 1) {
                     None => Answer::Missing,
                     Some(entry) => {
@@ -156,4 +166,64 @@ fn rule_8_a_claim_beside_which_the_log_goes_on_holds_nothing() {
         Answer::Created(digest)
     });
     assert_eq!((Told::until(&done), told.machine.until()), (None, None));
+}
+
+/// The claim of another node on top of what is in the log.
+fn of_another(told: &Told, like: &Entry, kind: Kind) -> Entry {
+    let holder =
+        EntryHolder { node: "b".into(), instance: Nonce([2; 16]), key: Digest([2; 32]), ..like.holder.clone() };
+    let previous = told.slots.last().map(Told::digest);
+    let seq = told.slots.len() as u64 + 1;
+    let ttl_ms = like.ttl_ms.filter(|_| kind != Kind::Release);
+    Entry { seq, kind, previous, holder, ttl_ms, reason: None, nonce: Nonce([seq as u8; 16]), ..like.clone() }
+}
+
+#[test]
+fn a_forced_claim_overrules_nobody_who_claimed_after_it() {
+    let mut told = Told::new();
+    told.after(Duration::from_secs(1));
+    let done = told.tell(Event::Wish(LeaseWish::Force { reason: "a is dead".into() }), &mut |told, entry| {
+        // Another node was faster: the slot is taken.
+        let other = of_another(told, &entry, Kind::Claim);
+        told.slots.push(other);
+        Answer::Exists
+    });
+    assert_eq!(Told::until(&done), None);
+    let patience = Timing::new(TTL).patience(None);
+    assert_eq!(Told::until(&told.after(patience - Duration::from_secs(1))), None, "that one lives");
+    assert_eq!(told.slots.len(), 1);
+    assert!(Told::until(&told.after(Duration::from_secs(20))).is_some(), "and is waited for like anybody");
+}
+
+#[test]
+fn rule_10_a_static_lease_that_was_given_back_is_free_after_the_patience_for_a_void_slot() {
+    let mut told = Told::expiring(false);
+    let mut like = None;
+    told.tell(Event::Wish(LeaseWish::Force { reason: "test".into() }), &mut |_, entry| {
+        like = Some(entry);
+        Answer::Failed("only to see it".into())
+    });
+    let (mut told, like) = (Told::expiring(false), like.unwrap());
+    for kind in [Kind::Claim, Kind::Release] {
+        let entry = of_another(&told, &like, kind);
+        told.slots.push(entry);
+    }
+    told.littered = true;
+    told.tell(Event::Wish(LeaseWish::Lead), &mut Told::written);
+    let claims = |done: Vec<Action>| done.iter().any(|action| matches!(action, Action::Claimed { .. }));
+    let mut create = |told: &mut Told, entry: Entry| {
+        // The slot of the garbage is passed over; only that it was tried counts here.
+        let digest = Told::digest(&entry);
+        told.littered = false;
+        Answer::Created(digest)
+    };
+    let patience = Timing::new(TTL).patience(None);
+    let begin = told.now;
+    let mut claimed = None;
+    while claimed.is_none() && told.now < begin + patience * 2 {
+        told.now = told.now + Duration::from_millis(250);
+        claimed = claims(told.tell(Event::Tick, &mut create)).then_some(told.now);
+    }
+    let waited = claimed.expect("it claims").since(begin);
+    assert!(waited >= patience, "{waited:?}");
 }
