@@ -134,12 +134,9 @@ struct Running {
 impl Running {
     fn of(node: &Path) -> Result<Running, FaultError> {
         let directory = AgentDir::path_in(node);
-        let locks = fs::read_to_string("/proc/locks").map_err(failed("read /proc/locks"))?;
-        let holder = |name: &str| -> Option<Process> {
-            let file = fs::metadata(directory.join(name)).ok()?;
-            Process::of(u32::try_from(holder_of(&locks, file.dev(), file.ino())?).ok()?)
-        };
-        let (agent, guard) = (holder("lock"), holder("guard.lock"));
+        let holder =
+            |name: &str| procfs::lock_holder(&directory.join(name)).map_err(failed("look who holds its locks"));
+        let (agent, guard) = (holder("lock")?, holder("guard.lock")?);
         let all = procfs::all().map_err(failed("list the processes"))?;
         let parents: Vec<i32> = [agent, guard].into_iter().flatten().map(|process| process.pid).collect();
         let mut others: Vec<Process> = procfs::descendants(&all, &parents).iter().map(|stat| stat.process).collect();
@@ -153,17 +150,6 @@ impl Running {
         // The agent first: it would only notice what happens to the others.
         self.agent.into_iter().chain(self.guard).chain(self.others.iter().copied()).collect()
     }
-}
-
-/// The process that holds a lock of the kind that agents and guards take.
-pub(super) fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let file = format!("{major:02x}:{minor:02x}:{inode}");
-    locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&&*file);
-        if is_it { fields.get(4)?.parse().ok() } else { None }
-    })
 }
 
 /// Breaks something.
@@ -428,17 +414,6 @@ fn destroy_state(node: &Path, destroy: Option<&str>, injected: &mut Injected) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_holder_of_a_lock_is_found_among_others() {
-        let locks = "1: POSIX  ADVISORY  WRITE 10 fe:00:77 0 EOF\n\
-                     2: FLOCK  ADVISORY  WRITE 11 fe:00:78 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 12 fe:00:77 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n";
-        let device = rustix::fs::makedev(0xfe, 0);
-        assert_eq!(holder_of(locks, device, 77), Some(13));
-        assert_eq!(holder_of(locks, device, 79), None);
-    }
 
     #[test]
     fn what_is_no_node_is_refused() {
