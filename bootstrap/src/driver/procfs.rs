@@ -219,7 +219,7 @@ mod tests {
                     }
                 });
             }
-            let found: Vec<_> = (0..2000).map(|_| lock_holder(&path).unwrap()).collect();
+            let found: Vec<_> = (0..5_000).map(|_| lock_holder(&path).unwrap()).collect();
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(
                 found.iter().all(|holder| *holder == Process::of(std::process::id())),

@@ -3,7 +3,7 @@
 //! What would be done is a plan of commands; doing it is running exactly those, and looking afterwards whether it is so. A node
 //! counts as down only when that was seen: no agent answers, nothing of it runs, its ports are closed. Layer: the edge.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
@@ -334,6 +334,8 @@ pub fn left_service(directory: &Path) -> Result<bool, UpDownError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
