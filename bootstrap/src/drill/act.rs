@@ -11,8 +11,6 @@ mod faults;
 mod node_up;
 mod watching;
 
-pub(crate) use environment::this_program;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;

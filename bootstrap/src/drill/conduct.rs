@@ -25,6 +25,7 @@ use crate::evidence::{EvidenceError, collect};
 use crate::fleet::inventory::Inventory;
 use crate::fleet::node::Handle;
 use crate::scenario::act::Mover;
+use crate::scenario::begin::this_program;
 use crate::scenario::execute::{self, ExecuteError, Finished, Journal, Kept};
 use crate::scenario::field::Ground;
 use crate::scenario::grammar::GrammarError;
@@ -242,7 +243,7 @@ impl Conductor<'_> {
     pub fn rehearse(&self, plan: Plan, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
         let run = self.runs.begin(&plan)?;
         let mut journal = Kept::create(run.path(), &self.machine).map_err(io("begin the timeline"))?;
-        let tool = super::act::this_program().map_err(io("read this program"))?;
+        let tool = this_program().map_err(io("read this program"))?;
         let begin = Begin {
             id: plan.id.clone(),
             run: plan.kind.clone(),
