@@ -5,15 +5,16 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::ExitStatus;
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::agent::view::View;
-use crate::command::{self, Finished as Ended, Leftovers};
+use crate::command::Finished as Ended;
 use crate::drill::deeds::Deeds;
 use crate::evidence::event::StepStatus;
 use crate::fleet::inventory::{self, Inventory};
@@ -143,8 +144,7 @@ fn name(node: &str) -> &'static str {
 }
 
 fn ended(stdout: String) -> Ended {
-    let ended = command::run(Command::new("true"), Duration::from_secs(60), Leftovers::Kill).unwrap();
-    Ended { stdout, ..ended }
+    Ended { status: Some(ExitStatus::from_raw(0)), stdout, stderr: String::new() }
 }
 
 impl Model {
