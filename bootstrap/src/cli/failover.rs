@@ -282,9 +282,11 @@ impl Here<'_> {
         self.ran(plan, &directory, finished, Some(frame), link, out)
     }
 
-    /// Goes on with the newest run of this scenario that has no end.
+    /// Goes on with the newest run of this scenario that has no end, or was not sealed.
     fn resume(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
-        let found = self.newest(scenario, |found| !found.is_over())?.ok_or_else(|| {
+        let interrupted = self.newest(scenario, |found| !found.is_over())?;
+        let unsealed = || self.newest(scenario, |found| !found.is_sealed());
+        let found = interrupted.map_or_else(unsealed, |found| Ok(Some(found)))?.ok_or_else(|| {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             problem(RunsError::NotInterrupted { scenario, runs })
         })?;
@@ -295,6 +297,8 @@ impl Here<'_> {
         let stopped = || self.cancel.is_requested();
         let mut actor = self.actor(&found.directory);
         let finished = match found.is_aborting() {
+            // It was killed between its end and its seal.
+            _ if found.is_over() => execute::concluded(&found.plan, &kept).map(|over| over.expect("it has an end")),
             // Its way back was interrupted; that is gone on with.
             true => execute::abort(&found.plan, "gone on with", &mut kept, &mut actor, &stopped),
             false => execute::run(&found.plan, &mut kept, &mut actor, &stopped),

@@ -29,7 +29,7 @@ use crate::scenario::execute::{self, ExecuteError, Finished, Journal, Kept};
 use crate::scenario::field::Ground;
 use crate::scenario::grammar::GrammarError;
 use crate::scenario::resolve::{ResolveError, Seen, Sight, Wish, resolve};
-use crate::scenario::runs::{Lock, Runs, RunsError};
+use crate::scenario::runs::{Found, Lock, Runs, RunsError};
 use crate::scenario::{Plan, Scenario};
 
 /// How long it may take to put something into the chain.
@@ -38,6 +38,11 @@ const RECORD_LIMIT: Duration = Duration::from_secs(60);
 const RECORDS_BACK: u64 = 1000;
 /// How many entries of the lease log before the newest are copied, at most.
 const ENTRIES_BACK: u64 = 2000;
+
+/// What became of a run that has an end and whose orchestrator was killed before it was sealed.
+fn left_unsealed(found: &Found, journal: &Kept) -> Result<Option<Finished>, ExecuteError> {
+    if found.is_sealed() { Ok(None) } else { execute::concluded(&found.plan, journal) }
+}
 
 fn io(what: &str) -> impl FnOnce(std::io::Error) -> ConductError {
     let what = what.to_owned();
@@ -378,7 +383,7 @@ impl Conductor<'_> {
         told.get("seq").and_then(Value::as_u64).ok_or_else(|| format!("a strange answer: {told}"))
     }
 
-    /// Goes on with an interrupted run.
+    /// Goes on with an interrupted run; one that has an end and was not sealed is only to be sealed.
     ///
     /// # Errors
     /// [`ConductError`]
@@ -386,11 +391,14 @@ impl Conductor<'_> {
         let found = self.runs.find(id)?;
         let lock = self.lock(&found.plan)?;
         let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
-        let finished = self.go(&found.plan, &found.directory, &mut journal, stopped)?;
+        let finished = match left_unsealed(&found, &journal)? {
+            Some(finished) => finished,
+            None => self.go(&found.plan, &found.directory, &mut journal, stopped)?,
+        };
         self.ended(found.directory, found.plan, finished, frame, lock)
     }
 
-    /// Takes an interrupted run back.
+    /// Takes an interrupted run back; one that has an end and was not sealed is only to be sealed.
     ///
     /// # Errors
     /// [`ConductError`]
@@ -400,7 +408,10 @@ impl Conductor<'_> {
         let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
         let ground = Ground::new(self.inventory.clone());
         let mut actor = self.actor(&ground, &found.directory);
-        let finished = execute::abort(&found.plan, reason, &mut journal, &mut actor, stopped)?;
+        let finished = match left_unsealed(&found, &journal)? {
+            Some(finished) => finished,
+            None => execute::abort(&found.plan, reason, &mut journal, &mut actor, stopped)?,
+        };
         self.ended(found.directory, found.plan, finished, frame, lock)
     }
 

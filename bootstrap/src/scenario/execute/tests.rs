@@ -299,6 +299,24 @@ fn every_built_in_scenario_killed_anywhere_is_gone_on_with_or_taken_back() {
 }
 
 #[test]
+fn what_became_of_a_run_is_read_from_its_journal() {
+    for fails in [None, Some("two"), Some("collect"), Some("back-one"), Some("teardown")] {
+        for aborts in [false, true] {
+            let actor = || Scripted { fails: fails.into_iter().collect(), ..Scripted::default() };
+            let mut journal = Memory { killed_at: Some(2), ..Memory::default() };
+            go(&plan(), &mut journal, &mut actor()).unwrap_err();
+            assert_eq!(concluded(&plan(), &journal).unwrap(), None, "it has no end");
+            journal.killed_at = None;
+            let told = match aborts {
+                false => go(&plan(), &mut journal, &mut actor()).unwrap(),
+                true => abort(&plan(), "no", &mut journal, &mut actor(), &|| false).unwrap(),
+            };
+            assert_eq!(concluded(&plan(), &journal).unwrap(), Some(told), "{fails:?} {aborts}");
+        }
+    }
+}
+
+#[test]
 fn what_is_being_taken_back_is_not_gone_on_with() {
     let mut journal = Memory { killed_at: Some(2), ..Memory::default() };
     go(&plan(), &mut journal, &mut Scripted::default()).unwrap_err();
