@@ -293,12 +293,15 @@ impl Here<'_> {
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
         let link = self.link(out);
+        if let Some(over) = execute::concluded(&found.plan, &found.past()).transpose() {
+            // Killed between its end and its seal.
+            let frame = Frame::reopen_over(&found.directory).map_err(framed)?;
+            return self.ran(&found.plan, &found.directory, over, Some(frame), link, out);
+        }
         let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
         let stopped = || self.cancel.is_requested();
         let mut actor = self.actor(&found.directory);
         let finished = match found.is_aborting() {
-            // It was killed between its end and its seal.
-            _ if found.is_over() => execute::concluded(&found.plan, &kept).map(|over| over.expect("it has an end")),
             // Its way back was interrupted; that is gone on with.
             true => execute::abort(&found.plan, "gone on with", &mut kept, &mut actor, &stopped),
             false => execute::run(&found.plan, &mut kept, &mut actor, &stopped),

@@ -29,7 +29,7 @@ use crate::scenario::execute::{self, ExecuteError, Finished, Journal, Kept};
 use crate::scenario::field::Ground;
 use crate::scenario::grammar::GrammarError;
 use crate::scenario::resolve::{ResolveError, Seen, Sight, Wish, resolve};
-use crate::scenario::runs::{Found, Lock, Runs, RunsError};
+use crate::scenario::runs::{Lock, Runs, RunsError};
 use crate::scenario::{Plan, Scenario};
 
 /// How long it may take to put something into the chain.
@@ -38,11 +38,6 @@ const RECORD_LIMIT: Duration = Duration::from_secs(60);
 const RECORDS_BACK: u64 = 1000;
 /// How many entries of the lease log before the newest are copied, at most.
 const ENTRIES_BACK: u64 = 2000;
-
-/// What became of a run that has an end and whose orchestrator was killed before it was sealed.
-fn left_unsealed(found: &Found, journal: &Kept) -> Result<Option<Finished>, ExecuteError> {
-    if found.is_sealed() { Ok(None) } else { execute::concluded(&found.plan, journal) }
-}
 
 fn io(what: &str) -> impl FnOnce(std::io::Error) -> ConductError {
     let what = what.to_owned();
@@ -388,14 +383,7 @@ impl Conductor<'_> {
     /// # Errors
     /// [`ConductError`]
     pub fn resume(&self, id: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
-        let found = self.runs.find(id)?;
-        let lock = self.lock(&found.plan)?;
-        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
-        let finished = match left_unsealed(&found, &journal)? {
-            Some(finished) => finished,
-            None => self.go(&found.plan, &found.directory, &mut journal, stopped)?,
-        };
-        self.ended(found.directory, found.plan, finished, frame, lock)
+        self.again(id, |run, plan, journal| self.go(plan, run, journal, stopped))
     }
 
     /// Takes an interrupted run back; one that has an end and was not sealed is only to be sealed.
@@ -403,14 +391,30 @@ impl Conductor<'_> {
     /// # Errors
     /// [`ConductError`]
     pub fn abort(&self, id: &str, reason: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
+        self.again(id, |run, plan, journal| {
+            let ground = Ground::new(self.inventory.clone());
+            let mut actor = self.actor(&ground, run);
+            Ok(execute::abort(plan, reason, journal, &mut actor, stopped)?)
+        })
+    }
+
+    fn again(
+        &self,
+        id: &str,
+        act: impl FnOnce(&RunDir, &Plan, &mut Kept) -> Result<Finished, ConductError>,
+    ) -> Result<Conducted, ConductError> {
+        let lock = self.lock(&self.runs.find(id)?.plan)?;
+        // As it is while nobody else goes on with it.
         let found = self.runs.find(id)?;
-        let lock = self.lock(&found.plan)?;
-        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
-        let ground = Ground::new(self.inventory.clone());
-        let mut actor = self.actor(&ground, &found.directory);
-        let finished = match left_unsealed(&found, &journal)? {
-            Some(finished) => finished,
-            None => execute::abort(&found.plan, reason, &mut journal, &mut actor, stopped)?,
+        let over = execute::concluded(&found.plan, &found.past())?;
+        let (frame, finished) = match over {
+            Some(_) if found.is_sealed() => return Err(ExecuteError::ended(found.passed()).into()),
+            Some(finished) => (Frame::reopen_over(&found.directory)?, finished),
+            None => {
+                let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
+                let finished = act(&found.directory, &found.plan, &mut journal)?;
+                (frame, finished)
+            }
         };
         self.ended(found.directory, found.plan, finished, frame, lock)
     }

@@ -204,6 +204,13 @@ pub enum ExecuteError {
     Edited,
 }
 
+impl ExecuteError {
+    /// The run has an end.
+    pub fn ended(passed: bool) -> Self {
+        Self::Ended(if passed { "passed" } else { "did not pass" })
+    }
+}
+
 /// Does a plan from wherever its journal ends, to its end or to the first step that fails.
 ///
 /// `stopped` is asked between steps; once it says yes, nothing more is begun, and the run can be resumed or aborted.
@@ -216,7 +223,7 @@ pub fn run(
     actor: &mut dyn Actor,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Finished, ExecuteError> {
-    let past = Past::of(plan, journal)?.going_on()?;
+    let past = Past::of(plan, &journal.past())?.going_on()?;
     if past.aborting {
         return Err(ExecuteError::Aborting);
     }
@@ -237,7 +244,7 @@ pub fn abort(
     actor: &mut dyn Actor,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Finished, ExecuteError> {
-    let past = Past::of(plan, journal)?.going_on()?;
+    let past = Past::of(plan, &journal.past())?.going_on()?;
     let mut run = Run { plan, journal, actor, stopped, past, finished: Finished::new() };
     if !run.past.aborting {
         run.journal.add(By::Tool, None, What::Abort { reason: reason.to_owned() })?;
@@ -247,13 +254,13 @@ pub fn abort(
     run.conclude(back, Verdict::Aborted, Verdict::AbortFailed)
 }
 
-/// What became of a run whose journal has an end: its orchestrator may have been killed before it sealed anything. `None` for
-/// one that goes on.
+/// What became of a run, by its events: its orchestrator may have been killed between the end and the seal. `None` for one that
+/// goes on.
 ///
 /// # Errors
 /// [`ExecuteError::Edited`]
-pub fn concluded(plan: &Plan, journal: &dyn Journal) -> Result<Option<Finished>, ExecuteError> {
-    let past = Past::of(plan, journal)?;
+pub fn concluded(plan: &Plan, past: &[(Option<&str>, &What)]) -> Result<Option<Finished>, ExecuteError> {
+    let past = Past::of(plan, past)?;
     let Some(passed) = past.passed else { return Ok(None) };
     let all = || plan.steps.iter().chain(&plan.rollback).chain(&plan.always);
     let is_bad = |step: &&Step| past.outcome(&step.id).is_some_and(|outcome| !outcome.is_good());
@@ -301,17 +308,16 @@ impl Past {
     fn going_on(self) -> Result<Self, ExecuteError> {
         match self.passed {
             None => Ok(self),
-            Some(true) => Err(ExecuteError::Ended("passed")),
-            Some(false) => Err(ExecuteError::Ended("did not pass")),
+            Some(passed) => Err(ExecuteError::ended(passed)),
         }
     }
 
-    fn of(plan: &Plan, journal: &dyn Journal) -> Result<Self, ExecuteError> {
+    fn of(plan: &Plan, events: &[(Option<&str>, &What)]) -> Result<Self, ExecuteError> {
         if !plan.is_sound() {
             return Err(ExecuteError::Edited);
         }
         let mut past = Self::default();
-        for (step, what) in journal.past() {
+        for (step, what) in events.iter().copied() {
             match (what, step) {
                 (What::StepBegin { .. }, Some(step)) => past.begun.push(step.to_owned()),
                 (What::StepEnd { status, error, evidence }, Some(step)) => {

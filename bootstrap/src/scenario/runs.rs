@@ -112,6 +112,11 @@ impl Found {
         self.events.iter().any(|event| matches!(event.what, What::End { .. }))
     }
 
+    /// Its events with their steps.
+    pub fn past(&self) -> Vec<(Option<&str>, &What)> {
+        self.events.iter().map(|event| (event.step.as_deref(), &event.what)).collect()
+    }
+
     /// Whether what was found is sealed; an orchestrator may have been killed between the end and that.
     pub fn is_sealed(&self) -> bool {
         self.directory.file(STATEMENT).exists()

@@ -56,13 +56,7 @@ fn undo(field: &dyn Field, config: &str, replaced: &Replaced) -> Result<(), Stri
 }
 
 /// Puts another text in its place; the name of the copy has this time in it.
-fn replace(
-    field: &dyn Field,
-    config: &str,
-    expected: Digest,
-    text: &str,
-    now: Timestamp,
-) -> Result<Replaced, String> {
+fn replace(field: &dyn Field, config: &str, expected: Digest, text: &str, now: Timestamp) -> Result<Replaced, String> {
     let (expected, now) = (expected.to_string(), now.to_string());
     ask(field, &["ingress-file", "replace", config, "--expect", &expected, "--at", &now], text.as_bytes())
 }

@@ -317,7 +317,8 @@ impl Field for Model {
             return Ok(ended(serde_json::to_string(&read).unwrap()));
         }
         let (text, expected) = (std::str::from_utf8(stdin).unwrap(), args[4].parse().unwrap());
-        let replaced = File::replace(path, expected, text, args[6].parse().unwrap()).map_err(|error| error.to_string())?;
+        let replaced =
+            File::replace(path, expected, text, args[6].parse().unwrap()).map_err(|error| error.to_string())?;
         self.world.borrow_mut().changed();
         Ok(ended(serde_json::to_string(&replaced).unwrap()))
     }
@@ -325,9 +326,10 @@ impl Field for Model {
     fn run_at_ingress(&self, argv: &[String], _: Duration) -> Result<Ended, String> {
         if argv[0] == "reload" {
             let text = fs::read_to_string(self.config()).unwrap();
-            let first = NODES.into_iter().enumerate().find(|(number, _)| {
-                text.starts_with(&format!("server 10.0.0.{}:", number + 1))
-            });
+            let first = NODES
+                .into_iter()
+                .enumerate()
+                .find(|(number, _)| text.starts_with(&format!("server 10.0.0.{}:", number + 1)));
             let mut world = self.world.borrow_mut();
             world.loaded = first.map(|(_, node)| node.to_owned()).unwrap();
             world.changed();
