@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,9 +18,8 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use snapkit::cancel::Cancel;
 
-use super::fault::holder_of;
 use crate::clock::BootTime;
-use crate::driver::procfs::Process;
+use crate::driver::procfs::{self, Process};
 use crate::evidence::event::What;
 use crate::evidence::timeline;
 
@@ -96,9 +95,7 @@ impl Place {
     }
 
     fn holder(&self, name: &str) -> Option<Process> {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let file = fs::metadata(self.file(name)).ok()?;
-        Process::of(u32::try_from(holder_of(&locks, file.dev(), file.ino())?).ok()?)
+        procfs::lock_holder(&self.file(name)).ok()?
     }
 
     /// The keeper that runs here.

@@ -99,11 +99,13 @@ impl Drill<'_> {
         if last != Some(Last::Healed) && (last == Some(Last::Injected) || !answers) {
             let (node, injected) = match self.ask_fault(broken, true, turn) {
                 Ok(asked) => asked,
-                // Somebody else started it: healed when it was seen. What is frozen or cut off may answer all the same.
-                Err(_) if answers && ["stop", "kill"].contains(&&*broken.fault) => {
-                    self.healed_by_somebody(broken, &node, turn)?
-                }
-                Err(outcome) => return Err(outcome),
+                // Somebody else started it, perhaps a moment ago: healed when it was seen. What is frozen or cut off may
+                // answer all the same.
+                Err(outcome) if !["stop", "kill"].contains(&&*broken.fault) => return Err(outcome),
+                Err(outcome) => match until(turn.within.mul_f32(0.4), || self.state(&node)) {
+                    Ok(_) => self.healed_by_somebody(broken, &node, turn)?,
+                    Err(_) => return Err(outcome),
+                },
             };
             let event = What::Heal {
                 fault: broken.fault.clone(),
