@@ -132,6 +132,15 @@ impl Frame {
         Ok((Self { place, _lock: lock }, journal))
     }
 
+    /// Goes on with a run that has an end, to be sealed: nothing is added to its timeline.
+    ///
+    /// # Errors
+    /// [`FrameError`]
+    pub fn reopen_over(run: &RunDir) -> Result<Self, FrameError> {
+        let (place, lock) = lock(run)?;
+        Ok(Self { place, _lock: lock })
+    }
+
     /// Ends those who measure; their series are signed then. The end of the run is in the timeline already.
     ///
     /// # Errors
