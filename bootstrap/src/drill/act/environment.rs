@@ -2,23 +2,61 @@
 
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
-use super::{Drill, check, failed, kept};
+use manifests::digest::Digest;
+
+use super::{Drill, answer, check, failed, kept};
 use crate::drill::deeds::When;
 use crate::drill::facts::NodeFacts;
-use crate::evidence::event::{Actor as By, What};
+use crate::driver::THIS_PROGRAM;
+use crate::evidence::event::{Actor as By, Program, What};
 use crate::evidence::facts::{Before, ENVIRONMENT_SCHEMA, Environment, Node};
 use crate::evidence::run_dir::ENVIRONMENT;
+use crate::fleet::node::Handle;
 use crate::scenario::Outcome;
-use crate::scenario::begin::this_program;
 use crate::scenario::execute::Turn;
+
+/// This program, as it runs.
+///
+/// # Errors
+/// When its file cannot be read.
+pub(crate) fn this_program() -> io::Result<Program> {
+    Ok(Program {
+        name: "bootstrap".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sha256: Digest::sha256(&fs::read(THIS_PROGRAM)?),
+    })
+}
+
+fn told_by(handle: &Handle, within: Duration) -> Result<NodeFacts, String> {
+    let directory = handle.directory();
+    let ended = handle.bootstrap(&["drill", "facts", &directory, "--json"], b"", within);
+    let said = answer(&ended.map_err(|error| error.to_string())?).map_err(|ran| ran.why)?;
+    serde_json::from_value(said).map_err(|error| format!("its facts cannot be read: {error}"))
+}
 
 impl Drill<'_> {
     /// What the node says of itself.
-    pub(super) fn facts_of(&self, node: &str, within: std::time::Duration) -> Result<NodeFacts, String> {
-        let directory = self.handles.get(node).map(crate::fleet::node::Handle::directory).unwrap_or_default();
-        let said = self.bootstrap(node, &["drill", "facts", &directory], within).map_err(|ran| ran.why)?;
-        serde_json::from_value(said).map_err(|error| format!("its facts cannot be read: {error}"))
+    pub(super) fn facts_of(&self, node: &str, within: Duration) -> Result<NodeFacts, String> {
+        match self.handles.get(node) {
+            Some(handle) => told_by(handle, within),
+            None => Err(format!("the inventory has no node {node}")),
+        }
+    }
+
+    /// What each of these nodes says of itself, all asked at once.
+    fn facts_of_all(&self, nodes: &[String], within: Duration) -> Vec<(String, Result<NodeFacts, String>)> {
+        let handles = &self.handles;
+        let ask = |node: &String| match handles.get(node) {
+            Some(handle) => told_by(handle, within),
+            None => Err(format!("the inventory has no node {node}")),
+        };
+        thread::scope(|scope| {
+            let asked: Vec<_> = nodes.iter().map(|node| (node.clone(), scope.spawn(move || ask(node)))).collect();
+            asked.into_iter().map(|(node, told)| (node, told.join().expect("asking does not panic"))).collect()
+        })
     }
 
     pub(super) fn environment(&self) -> io::Result<Environment> {
@@ -32,8 +70,7 @@ impl Drill<'_> {
     /// Asks every node, and holds what it says against what it said before.
     pub(super) fn facts(&mut self, when: When, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
         let mut found = Vec::new();
-        for node in &turn.step.on {
-            let facts = self.facts_of(node, turn.within);
+        for (node, facts) in self.facts_of_all(&turn.step.on, turn.within) {
             let facts = facts.map_err(|why| Outcome::failed("unreachable", format!("{node}: {why}")));
             let facts = match facts {
                 Ok(facts) => facts,
@@ -51,7 +88,7 @@ impl Drill<'_> {
                 wall: facts.wall,
             };
             kept(turn.journal.add(By::Tool, Some(&turn.step.id), clock), "the timeline")?;
-            found.push((node.clone(), facts));
+            found.push((node, facts));
         }
         match when {
             When::Before => self.begin_environment(&found),

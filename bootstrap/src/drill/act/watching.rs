@@ -25,14 +25,16 @@ impl Drill<'_> {
             When::Before => format!("{COLLECT}/health-before.json"),
             When::After => format!("{COLLECT}/health-after.json"),
         };
-        let blank = self.inventory.drill.blank.clone();
         let look = |within: Duration| -> Result<Vec<HealthRow>, Vec<HealthRow>> {
             let mut last = Vec::new();
             let found = until(within, || {
-                last = turn.step.on.iter().map(|node| self.row(node)).collect();
+                let rows: Vec<(bool, HealthRow)> = turn.step.on.iter().map(|node| self.row(node)).collect();
+                // Who is silent when a drill begins is not up yet, or will be seen to be missing.
                 let is_fine =
-                    |row: &HealthRow| row.status == "ok" || (when == When::Before && blank.as_ref() == Some(&row.host));
-                if last.iter().all(is_fine) { Ok(()) } else { Err(String::new()) }
+                    |(answers, row): &(bool, HealthRow)| row.status == "ok" || (when == When::Before && !answers);
+                let fine = rows.iter().all(is_fine);
+                last = rows.into_iter().map(|(_, row)| row).collect();
+                if fine { Ok(()) } else { Err(String::new()) }
             });
             found.map(|()| last.clone()).map_err(|_| last.clone())
         };
@@ -63,14 +65,17 @@ impl Drill<'_> {
         }
     }
 
-    fn row(&self, node: &str) -> HealthRow {
-        let (role, status) = match self.state(node) {
+    /// Whether a node answers, and how it is.
+    fn row(&self, node: &str) -> (bool, HealthRow) {
+        let state = self.state(node);
+        let answers = state.is_ok();
+        let (role, status) = match state {
             Ok(state) if state.health.ok && state.ready.ok => (state.role, "ok".to_owned()),
             Ok(state) if !state.health.ok => (state.role, state.health.why),
             Ok(state) => (state.role, state.ready.why),
             Err(why) => ("unknown".to_owned(), why.split(':').next().unwrap_or(&why).to_owned()),
         };
-        HealthRow { host: node.to_owned(), role, service: "agent".to_owned(), status }
+        (answers, HealthRow { host: node.to_owned(), role, service: "agent".to_owned(), status })
     }
 
     fn note_baseline(&self, turn: &Turn<'_>) -> std::io::Result<()> {
