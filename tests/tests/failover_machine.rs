@@ -79,8 +79,9 @@ fn a_follower_whose_disk_is_full_takes_nothing_over_until_there_is_room() {
     assert_eq!(state["mode"], "follower", "it is no candidate: {state:#}");
     assert_eq!(state["chain"]["applied_seq"], before["chain"]["applied_seq"], "what it had, it has: {state:#}");
     group.nodes[0].kill_agent();
-    thread::sleep(LONG);
-    let state = group.nodes[1].state().unwrap();
+    let state = group.nodes[1].wait("has seen no leader for long", |state| {
+        state["holder_seen_ms_ago"].as_u64().is_some_and(|ago| ago > 12_000)
+    });
     assert_eq!((&state["mode"], state["holder"]["node"].as_str()), (&"follower".into(), Some("a")), "{state:#}");
     fs::remove_file(ballast).unwrap();
     assert_eq!(group.leader(&[0]), 1);
