@@ -17,7 +17,7 @@ use bootstrap::evidence::files::Files;
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::evidence::seal::{Sealed, seal};
 use bootstrap::evidence::series::{self, Acknowledged, Head, Line, Recovered, Refused, Sample, Signed, Tail};
-use bootstrap::evidence::timeline::{START, boot_id, mono_ns};
+use bootstrap::evidence::timeline::{START, boot_id, mono_us};
 use jiff::{SignedDuration, Timestamp};
 use manifests::digest::Digest;
 use manifests::document::lease::{self, ChainHead, Entry, Holder, Kind};
@@ -58,7 +58,7 @@ pub struct Story {
     pub health: Vec<HealthRow>,
     /// When it began.
     pub start: Timestamp,
-    start_ns: u64,
+    start_us: u64,
     boot: String,
     pin: Digest,
     chain: Digest,
@@ -143,7 +143,7 @@ impl Story {
             environment: environment(start),
             health: ["a", "b"].map(|host| row(host, "agent")).into_iter().chain([row("b", "app")]).collect(),
             start,
-            start_ns: mono_ns(),
+            start_us: mono_us(),
             boot: boot_id().unwrap(),
             pin,
             chain,
@@ -180,12 +180,12 @@ impl Story {
             events.push((at + 300 + took, Some(id), end));
         }
         let boot_id = self.boot.clone();
-        let at = |ms: u64| self.start_ns + ms * 1_000_000;
+        let at = |ms: u64| self.start_us + ms * 1000;
         let fault = |heal: bool, ms: u64| {
-            let (fault, node, at_mono_ns, boot_id) = (text("kill"), text("a"), at(ms), boot_id.clone());
+            let (fault, node, at_mono_us, boot_id) = (text("kill"), text("a"), at(ms), boot_id.clone());
             match heal {
-                true => What::Heal { fault, node, at_mono_ns, boot_id },
-                false => What::Fault { fault, node, at_mono_ns, boot_id },
+                true => What::Heal { fault, node, at_mono_us, boot_id },
+                false => What::Fault { fault, node, at_mono_us, boot_id },
             }
         };
         events.push((2_000, Some("look"), check("prerequisites", "nothing is missing", "collect/prerequisites.json")));
@@ -206,7 +206,7 @@ impl Story {
 
     fn watch(&mut self) {
         let walls = |ms: u64| self.start + SignedDuration::from_millis(ms as i64);
-        let ns = |ms: u64| self.start_ns + ms * 1_000_000;
+        let us = |ms: u64| self.start_us + ms * 1000;
         let who = |ms: u64| {
             if ms < 15_000 {
                 Some(("a", 4))
@@ -225,8 +225,8 @@ impl Story {
                 let answer = who(ms).filter(|(node, _)| of == "ingress" || of == *node);
                 lines.push(Line::Sample(Sample {
                     i: i as u64,
-                    sent_ns: ns(ms),
-                    done_ns: ns(ms) + 3_100_000,
+                    sent_us: us(ms),
+                    done_us: us(ms) + 3100,
                     wall: walls(ms),
                     ok: answer.is_some(),
                     status: answer.map(|_| 200),
@@ -242,7 +242,7 @@ impl Story {
         let mut lines = Vec::new();
         let (mut n, mut term_before) = (100, 4);
         for ms in (0..47_900).step_by(200) {
-            let (sent_ns, done_ns, wall) = (ns(ms), ns(ms) + 4_000_000, walls(ms));
+            let (sent_us, done_us, wall) = (us(ms), us(ms) + 4000, walls(ms));
             match who(ms) {
                 Some((node, term)) => {
                     let (node, instance) = (node.to_owned(), Some(format!("{node}-{term}")));
@@ -250,8 +250,8 @@ impl Story {
                         term_before = term;
                         lines.push(Line::Recovered(Recovered {
                             recovered: n,
-                            sent_ns,
-                            done_ns,
+                            sent_us,
+                            done_us,
                             wall,
                             node,
                             instance,
@@ -261,8 +261,8 @@ impl Story {
                         n += 1;
                         lines.push(Line::Acknowledged(Acknowledged {
                             n,
-                            sent_ns,
-                            done_ns,
+                            sent_us,
+                            done_us,
                             wall,
                             node,
                             instance,
@@ -271,7 +271,7 @@ impl Story {
                     }
                 }
                 None => {
-                    lines.push(Line::Refused(Refused { error: "connection refused".into(), sent_ns, done_ns, wall }))
+                    lines.push(Line::Refused(Refused { error: "connection refused".into(), sent_us, done_us, wall }))
                 }
             }
         }
@@ -342,8 +342,8 @@ impl Story {
         run.write("timeline.jsonl", &self.timeline()).unwrap();
         for (name, (head, lines)) in &self.series {
             let file = if name == "sentinel" { "sentinel.jsonl".to_owned() } else { format!("probes/{name}.jsonl") };
-            let end = lines.last().map_or(self.start_ns, |line| line.times().1);
-            let tail = Tail { end: true, count: lines.len() as u64, done_ns: end, why: "asked to".into() };
+            let end = lines.last().map_or(self.start_us, |line| line.times().1);
+            let tail = Tail { end: true, count: lines.len() as u64, done_us: end, why: "asked to".into() };
             let mut text = format!("{}\n", serde_json::to_string(head).unwrap());
             lines.iter().for_each(|line| text += &format!("{}\n", serde_json::to_string(line).unwrap()));
             if self.dead.contains(name) {
@@ -434,7 +434,7 @@ impl Story {
         for (i, (ms, step, what)) in first.iter().chain(&self.events).enumerate() {
             let mut told = serde_json::to_value(what).unwrap();
             let mut line = json!({
-                "i": i, "prev": prev, "mono_ns": self.start_ns + ms * 1_000_000, "boot_id": self.boot,
+                "i": i, "prev": prev, "mono_us": self.start_us + ms * 1000, "boot_id": self.boot,
                 "wall": self.start + SignedDuration::from_millis(*ms as i64), "node": "desk",
                 "actor": if matches!(what, What::Attest { .. }) { "human" } else { "tool" },
                 "kind": told["kind"].take(), "data": told["data"].take(),

@@ -625,7 +625,7 @@ gaps = []
 for file in glob.glob(directory + "/probes/*.jsonl"):
     head, *samples, end = read(file)
     good = [s for s in samples if s["ok"] and s["term"]] if head["of"] == "ingress" else []
-    gaps += [-((a["done_ns"] - b["done_ns"]) // 10**6) for a, b in zip(good, good[1:]) if a["term"] < b["term"]]
+    gaps += [-((a["done_us"] - b["done_us"]) // 10**3) for a, b in zip(good, good[1:]) if a["term"] < b["term"]]
 lost, since = 0, []
 for line in read(directory + "/sentinel.jsonl")[1:-1]:
     if "recovered" in line:

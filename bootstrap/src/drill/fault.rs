@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::series::{boot_id, now_ns};
+use super::series::{boot_id, now_us};
 use crate::agent::persist::AgentDir;
 use crate::bringup::{Surroundings, agent};
 use crate::clock::BootTime;
@@ -78,10 +78,10 @@ pub struct Injected {
     pub drill: String,
     /// Whether it was taken back instead.
     pub healed: bool,
-    /// Immediately before the first thing was touched, in nanoseconds since boot.
-    pub at_mono_ns: u64,
+    /// Immediately before the first thing was touched, in microseconds since boot.
+    pub at_mono_us: u64,
     /// When it was seen to be so.
-    pub done_mono_ns: u64,
+    pub done_mono_us: u64,
     /// The boot in which these times count.
     pub boot_id: String,
     /// When, by the wall clock.
@@ -200,7 +200,7 @@ pub fn inject(
         Kind::Partition | Kind::StoreBlock => unreachable!("it was checked that there is a command"),
         Kind::DestroyState => destroy_state(node, destroy, &mut injected)?,
     }
-    injected.done_mono_ns = now_ns();
+    injected.done_mono_us = now_us();
     if kind != Kind::DestroyState {
         note(node, &injected)?;
     }
@@ -235,7 +235,7 @@ pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<
             ));
         }
     }
-    healed.done_mono_ns = now_ns();
+    healed.done_mono_us = now_us();
     note(node, &healed)?;
     Ok(healed)
 }
@@ -262,12 +262,12 @@ fn noted(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
 /// What was injected here before and not taken back.
 fn earlier(node: &Path, kind: Kind, drill: &str) -> Result<Option<Injected>, FaultError> {
     let Some(mut last) = noted(node, kind, drill).filter(|last| !last.healed) else { return Ok(None) };
-    if last.done_mono_ns > 0 {
+    if last.done_mono_us > 0 {
         return Ok(Some(last));
     }
     // Begun, and whoever began it is gone: it is done if nothing is left that it was to end.
     if matches!(kind, Kind::Stop | Kind::Kill) && Running::of(node)?.all().is_empty() {
-        last.done_mono_ns = now_ns();
+        last.done_mono_us = now_us();
         note(node, &last)?;
         return Ok(Some(last));
     }
@@ -298,8 +298,8 @@ fn begin(kind: Kind, node: &Path, drill: &str, healed: bool) -> Result<Injected,
         node: path.display().to_string(),
         drill: drill.to_owned(),
         healed,
-        at_mono_ns: now_ns(),
-        done_mono_ns: 0,
+        at_mono_us: now_us(),
+        done_mono_us: 0,
         boot_id: boot_id().map_err(failed("tell this boot from others"))?,
         wall: Timestamp::now(),
         processes: Vec::new(),
@@ -314,7 +314,7 @@ fn running(node: &Path, injected: &mut Injected) -> Result<Running, FaultError> 
         return Err(refused(what, "nothing can be broken where nothing runs; see `bootstrap status`"));
     }
     injected.processes = running.all().iter().map(|process| process.pid).collect();
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     Ok(running)
 }
 
@@ -395,7 +395,7 @@ fn start(node: &Path, healed: &mut Injected) -> Result<(), FaultError> {
     let program = std::env::current_exe().map_err(failed("find this program"))?;
     let config = std::env::var_os("SNAPKIT_CONFIG").map(PathBuf::from);
     let surroundings = Surroundings { variable: &|_| None, logins: &[], program, config };
-    (healed.at_mono_ns, healed.wall) = (now_ns(), Timestamp::now());
+    (healed.at_mono_us, healed.wall) = (now_us(), Timestamp::now());
     let child = agent::start(node, &surroundings).map_err(|error| FaultError::Half(error.to_string()))?;
     healed.processes = vec![i32::try_from(child.id()).unwrap_or_default()];
     Ok(())
@@ -405,7 +405,7 @@ fn by_command(argv: &[String], injected: &mut Injected) -> Result<(), FaultError
     let (program, arguments) = argv.split_first().expect("it was checked that there is one");
     let mut command = Command::new(program);
     command.args(arguments);
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     let ended = command::run(command, STOP_PATIENCE, Leftovers::Leave).map_err(failed(format!("run {program}")))?;
     if ended.is_good() { Ok(()) } else { Err(FaultError::Half(format!("{program}: {}", ended.why()))) }
 }
@@ -421,7 +421,7 @@ fn destroy_state(node: &Path, destroy: Option<&str>, injected: &mut Injected) ->
     if !running.all().is_empty() {
         return Err(refused("agent, guard or service still run here", "inject `stop` or `kill` first"));
     }
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     fs::remove_dir_all(&path).map_err(failed(format!("remove {}", path.display())))
 }
 

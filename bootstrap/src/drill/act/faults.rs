@@ -44,11 +44,11 @@ impl Drill<'_> {
         let event = What::Fault {
             fault: broken.fault.clone(),
             node: node.clone(),
-            at_mono_ns: injected.at_mono_ns,
+            at_mono_us: injected.at_mono_us,
             boot_id: injected.boot_id.clone(),
         };
         kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
-        Ok(Outcome::ok(format!("{} on {node} at {} ns since its boot", broken.fault, injected.at_mono_ns)))
+        Ok(Outcome::ok(format!("{} on {node} at {} µs since its boot", broken.fault, injected.at_mono_us)))
     }
 
     /// A node that runs again although nobody here started it: healed when it was seen.
@@ -59,8 +59,8 @@ impl Drill<'_> {
             node: facts.directory,
             drill: turn.plan.id.clone(),
             healed: true,
-            at_mono_ns: facts.mono_ns,
-            done_mono_ns: facts.mono_ns,
+            at_mono_us: facts.mono_us,
+            done_mono_us: facts.mono_us,
             boot_id: facts.boot_id,
             wall: facts.wall,
             processes: Vec::new(),
@@ -91,7 +91,7 @@ impl Drill<'_> {
             let event = What::Heal {
                 fault: broken.fault.clone(),
                 node,
-                at_mono_ns: injected.at_mono_ns,
+                at_mono_us: injected.at_mono_us,
                 boot_id: injected.boot_id,
             };
             kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
