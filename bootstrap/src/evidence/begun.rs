@@ -59,7 +59,8 @@ pub(super) fn find(plan: &PlanFacts, events: &[Event], documents: &Documents) ->
     if all.any(|(other, _)| other != place) {
         return Err("it names two records with which it began".to_owned());
     }
-    let record = documents.records.iter().find(|record| record.digest == place.digest && record.header.seq == place.seq);
+    let record =
+        documents.records.iter().find(|record| record.digest == place.digest && record.header.seq == place.seq);
     let Some(record) = record else {
         return Err(format!("record {} of the chain, with which it began, is not in the bundle", place.seq));
     };
@@ -95,8 +96,7 @@ fn same(begun: &Begun, plan: &PlanFacts, events: &[Event]) -> Result<(), String>
     let announced = announced(events);
     let announced: BTreeSet<&Prober> = announced.iter().collect();
     match recorded.symmetric_difference(&announced).next() {
-        Some(one) if recorded.contains(one) => Err(format!("it names the prober {} with another key", one.name)),
-        Some(one) => Err(format!("it does not name the prober {} with this key", one.name)),
+        Some(one) => Err(format!("the prober {} of the timeline is not one that it names", one.name)),
         None => Ok(()),
     }
 }

@@ -95,7 +95,9 @@ impl Files {
                 read if padding[..read].iter().all(|byte| *byte == 0) => {}
                 _ => {
                     let object = path.display().to_string();
-                    return Err(Refusal::new(Class::Extra, object, "nothing behind the end of the tar", "other bytes").into());
+                    return Err(
+                        Refusal::new(Class::Extra, object, "nothing behind the end of the tar", "other bytes").into()
+                    );
                 }
             }
         }

@@ -68,8 +68,13 @@ impl Policy {
 }
 
 /// The scenarios that are built in, by the kind of their run.
-const BUILT_IN: &[(&str, &str)] =
-    &[("drill", "full"), ("drill", "restore"), ("failover", "planned"), ("failover", "emergency"), ("failover", "switchback")];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("drill", "full"),
+    ("drill", "restore"),
+    ("failover", "planned"),
+    ("failover", "emergency"),
+    ("failover", "switchback"),
+];
 
 impl Policy {
     /// The checks without which a run of this scenario shows nothing. A scenario of another name than those that are built

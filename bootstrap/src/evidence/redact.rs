@@ -10,16 +10,8 @@ use std::ops::Range;
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "[redacted]";
 /// Words whose value is a secret, when it is written `WORD=VALUE` or `"WORD": "VALUE"`.
-const WORDS: &[&[u8]] = &[
-    b"password",
-    b"passwd",
-    b"secret",
-    b"secret_access_key",
-    b"token",
-    b"api_key",
-    b"apikey",
-    b"client_secret",
-];
+const WORDS: &[&[u8]] =
+    &[b"password", b"passwd", b"secret", b"secret_access_key", b"token", b"api_key", b"apikey", b"client_secret"];
 /// The shortest value that is taken for a secret.
 const LEAST: usize = 6;
 /// What ends a value.
@@ -260,7 +252,9 @@ mod tests {
 
     #[test]
     fn nothing_is_found_in_what_was_cleaned() {
-        for text in ["a://u:pw:x@h", "token=[redactedtoken=abcdef0", "token=to\"token=abcdef\"ken", "password=a:b://c:defghi@j"] {
+        for text in
+            ["a://u:pw:x@h", "token=[redactedtoken=abcdef0", "token=to\"token=abcdef\"ken", "password=a:b://c:defghi@j"]
+        {
             assert_eq!(find(&clean(text.as_bytes())), None, "{text}");
         }
     }

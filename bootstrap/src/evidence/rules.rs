@@ -26,13 +26,7 @@ pub(super) struct Found {
 }
 
 fn found(holds: bool, observed: impl Into<String>, expected: impl Into<String>, source: impl Into<String>) -> Found {
-    Found {
-        holds,
-        observed: observed.into(),
-        expected: expected.into(),
-        source: source.into(),
-        claim: Claim::Proven,
-    }
+    Found { holds, observed: observed.into(), expected: expected.into(), source: source.into(), claim: Claim::Proven }
 }
 
 impl Found {

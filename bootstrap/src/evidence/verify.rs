@@ -21,7 +21,8 @@ use super::policy::Policy;
 use super::recompute::Run;
 use super::result::{RunResult, Verdict};
 use super::seal::{
-    INDEX, Index, NOT_LISTED, RENDERING, RESULT, RESULT_CAP, RESULT_ENV, SCHEMA, STATEMENT, TEST_RESULT, evidence_of, role_of,
+    INDEX, Index, NOT_LISTED, RENDERING, RESULT, RESULT_CAP, RESULT_ENV, SCHEMA, STATEMENT, TEST_RESULT, evidence_of,
+    role_of,
 };
 use super::timeline::strict;
 use super::{redact, report};
@@ -160,7 +161,9 @@ impl Report {
             let expected = format!("version {least} or newer");
             self.refused.push(
                 Refusal::new(Class::Rollback, "the newest root", expected, format!("version {}", root.version()))
-                    .with_hint("keys may have been taken out since; run `snapkit trust add` with the store of the chain"),
+                    .with_hint(
+                        "keys may have been taken out since; run `snapkit trust add` with the store of the chain",
+                    ),
             );
         }
         let verified = match Evidence::verify(statement, root, pin, None, STATEMENT) {

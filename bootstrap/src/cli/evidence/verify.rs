@@ -291,7 +291,10 @@ impl Report for Verdict {
         };
         let others = [
             ("failed", self.claims.iter().filter(|stated| stated.status == failed).collect::<Vec<_>>()),
-            (Claim::Unproven.word(), self.claims.iter().filter(|stated| ![passed, failed].contains(&stated.status)).collect()),
+            (
+                Claim::Unproven.word(),
+                self.claims.iter().filter(|stated| ![passed, failed].contains(&stated.status)).collect(),
+            ),
         ];
         for (word, claims) in [shown(Claim::Proven), shown(Claim::Asserted)].into_iter().chain(others) {
             let ids: Vec<&str> = claims.iter().map(|stated| stated.id.as_str()).collect();

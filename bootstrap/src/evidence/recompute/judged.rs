@@ -53,7 +53,9 @@ impl Run<'_> {
     ) -> Step {
         let in_order = begun.zip(ended).is_some_and(|(begun, ended)| begun.i < ended.i);
         let (status, error, evidence) = match ended.map(|event| &event.what) {
-            Some(What::StepEnd { status: StepStatus::Ok | StepStatus::Skipped | StepStatus::Waived, .. }) if !in_order => {
+            Some(What::StepEnd { status: StepStatus::Ok | StepStatus::Skipped | StepStatus::Waived, .. })
+                if !in_order =>
+            {
                 let text = "it ended before it began".to_owned();
                 (StepStatus::Failed, Some(Failure { code: "never-begun".to_owned(), text }), Vec::new())
             }

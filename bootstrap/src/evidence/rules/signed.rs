@@ -105,9 +105,7 @@ pub(super) fn lease_flips(run: &Run<'_>) -> Option<Found> {
 fn is_of_the_run(run: &Run<'_>, receipt: &Receipt) -> bool {
     let (begin, end) = (run.events[0].wall, run.events.last().map_or(run.events[0].wall, |event| event.wall));
     let in_time = begin.duration_since(receipt.started) <= APART && receipt.finished.duration_since(end) <= APART;
-    in_time
-        && receipt.started <= receipt.finished
-        && run.begun.is_none_or(|begun| receipt.head.seq >= begun.place.seq)
+    in_time && receipt.started <= receipt.finished && run.begun.is_none_or(|begun| receipt.head.seq >= begun.place.seq)
 }
 
 /// All receipts, by the time the restores ended.
@@ -131,7 +129,9 @@ fn witness(run: &Run<'_>, node: &str, receipt: &Receipt) -> Result<Claim, String
     let of_node = members.iter().find(|member| member.node == node);
     let of_key = members.iter().find(|member| member.key == receipt.node);
     match (of_node, of_key) {
-        (_, Some(other)) if other.node != node => Err(format!("the key of {} signed the receipt of {node}", other.node)),
+        (_, Some(other)) if other.node != node => {
+            Err(format!("the key of {} signed the receipt of {node}", other.node))
+        }
         (Some(_), None) => Err(format!("a key that the pins do not know signed the receipt of {node}")),
         (Some(_), Some(_)) if run.sealer != Some(receipt.node) => Ok(Claim::Proven),
         _ => Ok(Claim::Asserted),
@@ -143,9 +143,11 @@ pub(super) fn follower_from_manifest(run: &Run<'_>) -> Option<Found> {
     let receipts = receipts(run);
     let named = &manifest.manifest.snapshot;
     let fault = run.fault().map(|(event, _)| event.wall);
-    let expected = format!("a follower restored from {} or later before the leader was lost, and took over", named.name);
+    let expected =
+        format!("a follower restored from {} or later before the leader was lost, and took over", named.name);
     let led = claim(run).map(|claim| claim.holder.node.as_str());
-    let (node, receipt) = receipts.iter().find(|(node, _)| led.is_none_or(|led| led == node.as_str())).or_else(|| receipts.first())?;
+    let (node, receipt) =
+        receipts.iter().find(|(node, _)| led.is_none_or(|led| led == node.as_str())).or_else(|| receipts.first())?;
     let claim = match witness(run, node, receipt) {
         Ok(claim) => claim,
         Err(why) => return Some(found(false, why, expected, place(node))),

@@ -57,9 +57,7 @@ pub(super) fn teardown(run: &Run<'_>) -> Found {
     let made: Vec<&Node> = environment.nodes.iter().filter(|node| node.temporary.is_some()).collect();
     let is_left = |node: &&&Node| {
         let life = node.temporary.as_ref();
-        life.is_some_and(|life| {
-            life.destroyed.is_none() && life.kept.as_ref().is_none_or(|why| why.trim().is_empty())
-        })
+        life.is_some_and(|life| life.destroyed.is_none() && life.kept.as_ref().is_none_or(|why| why.trim().is_empty()))
     };
     let left: Vec<&str> = made.iter().filter(is_left).map(|node| node.name.as_str()).collect();
     let broken = run.events.iter().filter(|event| run.is_healed(event) == Some(false)).count();
@@ -81,7 +79,10 @@ pub(super) fn tool_unchanged(run: &Run<'_>) -> Found {
     };
     let unheard = unheard(run, environment);
     if !unheard.is_empty() || environment.nodes.is_empty() {
-        let observed = format!("nothing is said of {}", if unheard.is_empty() { "any node".to_owned() } else { unheard.join(", ") });
+        let observed = format!(
+            "nothing is said of {}",
+            if unheard.is_empty() { "any node".to_owned() } else { unheard.join(", ") }
+        );
         return found(false, observed, expected, run_dir::ENVIRONMENT);
     }
     let mut pairs = vec![
