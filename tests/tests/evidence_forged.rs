@@ -140,7 +140,7 @@ fn i02_a_run_that_is_sealed_again_under_another_id_and_challenge_is_caught_by_th
         });
     });
     let newest = format!("chain/{:020}.json", bench.story.begun.as_ref().unwrap().seq);
-    bench.catches("is not in the bundle", |forger| drop(forger.remove(&newest)));
+    bench.catches("is not in the bundle", |forger| forger.remove(&newest));
     // Dated years back, it is not the run that the chain was told of then.
     bench.catches("and the run began at 2020-01-01", |forger| {
         forger.events(|events| events.iter_mut().for_each(|event| event["wall"] = json!("2020-01-01T00:00:00Z")));
@@ -170,7 +170,7 @@ fn an_end_of_another_boot_makes_no_run_younger() {
             event["boot_id"] = json!("11111111-1111-4111-8111-111111111111");
         });
     });
-    bench.catches("`mono_us` from", |forger| drop(forger.each("end", |event| event["mono_us"] = json!(5))));
+    bench.catches("`mono_us` from", |forger| forger.each("end", |event| event["mono_us"] = json!(5)));
     // As a run that somebody went on with, it is as old as its beginning.
     let mut forger = Forger::of(&bench.story, &bench.good);
     forger.events(|events| {
@@ -308,8 +308,8 @@ fn nothing_lost_counts_only_after_a_look_and_losses_do_not_overflow() {
 fn steps_that_were_skipped_waived_or_never_begun_are_no_run() {
     let bench = Bench::new();
     let all = |status: &'static str| move |event: &mut Value| event["data"] = json!({ "status": status });
-    bench.catches("verdict: failed", |forger| drop(forger.each("step-end", all("skipped"))));
-    bench.catches("step restore: waived", |forger| drop(forger.each("step-end", all("waived"))));
+    bench.catches("verdict: failed", |forger| forger.each("step-end", all("skipped")));
+    bench.catches("step restore: waived", |forger| forger.each("step-end", all("waived")));
     bench.catches("plan.json#/steps", |forger| {
         forger.plan(|plan| (plan["steps"], plan["always"]) = (json!([]), json!([])));
     });
@@ -332,7 +332,8 @@ fn steps_that_were_skipped_waived_or_never_begun_are_no_run() {
     // A step that has nothing to do where the plan says so is done, and one that somebody let off is told.
     let waive = What::Waive { id: "compare".into(), who: "J. Doe".into(), reason: "in a hurry".into() };
     let waived = bench.forged(|forger| {
-        forger.told(&waive).events(|events| {
+        forger.told(&waive);
+        forger.events(|events| {
             let is_it = |event: &&mut Value| event["step"] == "compare" && event["kind"] == "step-end";
             events.iter_mut().filter(is_it).for_each(all("waived"));
         });
@@ -345,8 +346,8 @@ fn steps_that_were_skipped_waived_or_never_begun_are_no_run() {
 fn a_receipt_counts_where_the_nodes_own_key_signed_it_in_the_run() {
     let bench = Bench::new();
     let (desk, b, c) = (&bench.story.issuer.node, node_key("b"), node_key("c"));
-    bench.catches("the key of a signed the receipt of c", |forger| drop(forger.receipt("c", desk, |_| ())));
-    bench.catches("the key of b signed the receipt of c", |forger| drop(forger.receipt("c", &b, |_| ())));
+    bench.catches("the key of a signed the receipt of c", |forger| forger.receipt("c", desk, |_| ()));
+    bench.catches("the key of b signed the receipt of c", |forger| forger.receipt("c", &b, |_| ()));
     bench.catches("the key of a signed the receipt of b", |forger| {
         forger.receipt("b", desk, |receipt| {
             let long_ago = receipt.started - SignedDuration::from_hours(24 * 365);
@@ -369,8 +370,8 @@ fn a_receipt_counts_where_the_nodes_own_key_signed_it_in_the_run() {
         let lifted = Lifted { class: "E_STALE".into(), object: "the root".into() };
         receipt.break_glass = Some(BreakGlass { lifted: vec![lifted], reason: "in a hurry".into() });
     };
-    bench.catches("check follower-from-manifest: failed", |forger| drop(forger.receipt("b", &b, glass)));
-    bench.catches("check cold-restore: failed", |forger| drop(forger.receipt("c", &c, glass)));
+    bench.catches("check follower-from-manifest: failed", |forger| forger.receipt("b", &b, glass));
+    bench.catches("check cold-restore: failed", |forger| forger.receipt("c", &c, glass));
     // Another node came up, and b took over.
     bench.catches("b took over", |forger| {
         let bytes = forger.files.get("restore/c.receipt.json").unwrap().to_vec();
@@ -394,7 +395,7 @@ fn what_was_cut_off_or_healed_too_early_is_missed() {
             forger.files.iter().filter(|(name, _)| name.starts_with("lease/")).map(|(name, _)| name.to_owned());
         let claims: Vec<String> = claims.collect();
         // The first 8 are of term 4.
-        claims[8..].iter().for_each(|name| drop(forger.remove(name)));
+        claims[8..].iter().for_each(|name| forger.remove(name));
     });
     bench.catches("check teardown: failed: 1 faults are not healed", |forger| {
         forger.events(|events| {
@@ -405,14 +406,14 @@ fn what_was_cut_off_or_healed_too_early_is_missed() {
             events.insert(fault, heal);
         });
     });
-    bench.catches("nothing is said of a, b, c", |forger| drop(forger.environment(|it| it["nodes"] = json!([]))));
+    bench.catches("nothing is said of a, b, c", |forger| forger.environment(|it| it["nodes"] = json!([])));
     bench.catches("nothing is said of the program of a", |forger| {
         forger.environment(|it| drop(it["nodes"][0].as_object_mut().unwrap().remove("program")));
     });
     bench.catches("c was restored for it, and nothing is said of its end", |forger| {
         forger.environment(|it| drop(it["nodes"][2].as_object_mut().unwrap().remove("temporary")));
     });
-    bench.catches("check tool-unchanged: failed: there is none", |forger| drop(forger.remove("environment.json")));
+    bench.catches("check tool-unchanged: failed: there is none", |forger| forger.remove("environment.json"));
 }
 
 #[test]
@@ -427,9 +428,9 @@ fn i01_a_scenario_of_ones_own_needs_all_checks_unless_the_verifier_names_it() {
     assert_eq!(report.outcome(), Outcome::Good, "{}", said(&report));
     // Nothing that nobody asked for has a grade: its checks are not even made.
     assert_eq!(report.result.unwrap().grade, Grade::None);
-    bench.catches("plan.json#/kind", |forger| drop(forger.plan(|plan| plan["kind"] = json!("exercise"))));
+    bench.catches("plan.json#/kind", |forger| forger.plan(|plan| plan["kind"] = json!("exercise")));
     for (field, name) in [("id", "drill-7: good\n\u{1b}[8m"), ("group", "")] {
-        bench.catches(&format!("plan.json#/{field}"), |forger| drop(forger.plan(|plan| plan[field] = json!(name))));
+        bench.catches(&format!("plan.json#/{field}"), |forger| forger.plan(|plan| plan[field] = json!(name)));
     }
 }
 
@@ -438,11 +439,11 @@ fn a_grade_is_what_others_saw() {
     let bench = Bench::new();
     let grade = |change: fn(&mut Forger<'_>)| recompute(&bench.forged(change).files).unwrap().grade;
     assert_eq!(grade(|_| ()), Grade::Aaa);
-    let by_hand = |forger: &mut Forger<'_>| drop(forger.told(&What::Manual { text: "a nudge".into() }));
+    let by_hand = |forger: &mut Forger<'_>| forger.told(&What::Manual { text: "a nudge".into() });
     assert_eq!(grade(by_hand), Grade::Full);
     // The word of whoever ran it that something was restored, without a receipt; and a run that did not pass.
-    assert_eq!(grade(|forger| drop(forger.remove("restore/"))), Grade::None);
-    assert_eq!(grade(|forger| drop(forger.remove("environment.json"))), Grade::None);
+    assert_eq!(grade(|forger| forger.remove("restore/")), Grade::None);
+    assert_eq!(grade(|forger| forger.remove("environment.json")), Grade::None);
 }
 
 /// What is printed for people: a check that failed is in no list of what is shown, and nothing plays tricks on a terminal.

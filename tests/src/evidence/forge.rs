@@ -43,7 +43,7 @@ impl<'s> Forger<'s> {
     }
 
     /// Changes the timeline, and chains it again.
-    pub fn events(&mut self, change: impl FnOnce(&mut Vec<Value>)) -> &mut Self {
+    pub fn events(&mut self, change: impl FnOnce(&mut Vec<Value>)) {
         let mut events = lines(self.files.get("timeline.jsonl").unwrap());
         change(&mut events);
         let mut prev = START;
@@ -52,32 +52,31 @@ impl<'s> Forger<'s> {
             prev = Digest::sha256(event.to_string().as_bytes());
         }
         self.files.set("timeline.jsonl", joined(&events));
-        self
     }
 
     /// Changes each event of a kind.
-    pub fn each(&mut self, kind: &str, change: impl Fn(&mut Value)) -> &mut Self {
-        self.events(|events| events.iter_mut().filter(|event| event["kind"] == kind).for_each(change))
+    pub fn each(&mut self, kind: &str, change: impl Fn(&mut Value)) {
+        self.events(|events| events.iter_mut().filter(|event| event["kind"] == kind).for_each(change));
     }
 
     /// Takes all events of a kind out.
-    pub fn without(&mut self, kind: &str) -> &mut Self {
-        self.events(|events| events.retain(|event| event["kind"] != kind))
+    pub fn without(&mut self, kind: &str) {
+        self.events(|events| events.retain(|event| event["kind"] != kind));
     }
 
     /// Adds an event just before the last one, at its time.
-    pub fn told(&mut self, what: &What) -> &mut Self {
+    pub fn told(&mut self, what: &What) {
         let mut told = serde_json::to_value(what).unwrap();
         self.events(|events| {
             let end = events.len() - 1;
             let mut event = events[end].clone();
             (event["kind"], event["data"]) = (told["kind"].take(), told["data"].take());
             events.insert(end, event);
-        })
+        });
     }
 
     /// Changes the plan, its digest, and what the timeline repeats of it.
-    pub fn plan(&mut self, change: impl FnOnce(&mut Value)) -> &mut Self {
+    pub fn plan(&mut self, change: impl FnOnce(&mut Value)) {
         let mut plan: Value = serde_json::from_slice(self.files.get("plan.json").unwrap()).unwrap();
         change(&mut plan);
         plan["plan_sha256"] = json!(plan_digest(&plan));
@@ -87,16 +86,16 @@ impl<'s> Forger<'s> {
             for (told, planned) in run.into_iter().chain([("challenge", "challenge"), ("plan", "plan_sha256")]) {
                 begin["data"][told] = plan[planned].clone();
             }
-        })
+        });
     }
 
     /// Changes a series, signs it with a key of its own making, and announces that.
-    pub fn series(&mut self, file: &str, change: impl FnOnce(&mut Vec<Value>)) -> &mut Self {
-        self.series_by(file, &SecretKey::from_seed(&[123; 32]), change)
+    pub fn series(&mut self, file: &str, change: impl FnOnce(&mut Vec<Value>)) {
+        self.series_by(file, &SecretKey::from_seed(&[123; 32]), change);
     }
 
     /// The same with this key.
-    pub fn series_by(&mut self, file: &str, key: &SecretKey, change: impl FnOnce(&mut Vec<Value>)) -> &mut Self {
+    pub fn series_by(&mut self, file: &str, key: &SecretKey, change: impl FnOnce(&mut Vec<Value>)) {
         let mut all = lines(self.files.get(file).unwrap());
         change(&mut all);
         let count = all.len() as u64 - 2;
@@ -120,33 +119,30 @@ impl<'s> Forger<'s> {
             if event["data"]["name"] == name.as_str() {
                 event["data"]["key"] = json!(key);
             }
-        })
+        });
     }
 
     /// Changes the receipt of a node; it is signed again with `key`.
-    pub fn receipt(&mut self, node: &str, key: &SecretKey, change: impl FnOnce(&mut Receipt)) -> &mut Self {
+    pub fn receipt(&mut self, node: &str, key: &SecretKey, change: impl FnOnce(&mut Receipt)) {
         let file = format!("restore/{node}.receipt.json");
         let by = node_key(node).public();
         let bytes = self.files.get(&file).unwrap();
         let mut receipt = Receipt::verify(bytes, &Authority::Key(&by), &file).unwrap().receipt;
         change(&mut receipt);
         self.files.set(&file, signed_receipt(receipt, key));
-        self
     }
 
     /// Changes the environment.
-    pub fn environment(&mut self, change: impl FnOnce(&mut Value)) -> &mut Self {
+    pub fn environment(&mut self, change: impl FnOnce(&mut Value)) {
         let mut environment: Value = serde_json::from_slice(self.files.get("environment.json").unwrap()).unwrap();
         change(&mut environment);
         self.files.set("environment.json", environment.to_string().into_bytes());
-        self
     }
 
     /// Takes out every file whose name begins so.
-    pub fn remove(&mut self, prefix: &str) -> &mut Self {
+    pub fn remove(&mut self, prefix: &str) {
         let all: Vec<String> = self.files.iter().map(|(name, _)| name.to_owned()).collect();
         all.iter().filter(|name| name.starts_with(prefix)).for_each(|name| self.files.remove(name));
-        self
     }
 
     /// Seals it with the key of the holder.
