@@ -16,9 +16,10 @@ use bootstrap::evidence::verify::{Outcome, Report, verify};
 use jiff::{SignedDuration, Timestamp};
 use manifests::document::evidence::PAYLOAD_TYPE;
 use manifests::envelope;
+use manifests::keys::Signer;
 use manifests::refusal::Class;
 use serde_json::{Value, json};
-use snapkit_tests::evidence::{CHALLENGE, Story};
+use snapkit_tests::evidence::{CHALLENGE, Story, prober_key};
 use snapkit_tests::{Run, browser};
 
 /// A run that was changed, and what it amounts to.
@@ -578,7 +579,8 @@ fn a_required_check_that_nobody_made_or_that_was_waived_fails_the_run() {
 
     let mut waived = Story::new();
     let waive = What::Waive { id: "rpo".into(), who: "J. Doe".into(), reason: "in a hurry".into() };
-    waived.events.insert(20, (30_000, None, waive));
+    let end = waived.events.len() - 1;
+    waived.events.insert(end, (47_900, None, waive));
     let result = amounts(waived);
     assert_eq!(check(&result, "rpo").0, CheckStatus::Skipped);
     assert_eq!((result.verdict, result.waivers.len()), (Verdict::Failed, 1));
@@ -606,7 +608,7 @@ fn a_series_of_another_run_challenge_or_key_is_not_believed() {
         if let What::Prober { name, key, .. } = what
             && name == "edge-1"
         {
-            *key = "0".repeat(64);
+            *key = prober_key("edge-2").public().to_hex();
         }
     }
     fails_by(story, "probers-alive", "that the timeline was told");
@@ -633,7 +635,7 @@ fn a_failed_step_an_abort_and_an_emergency_are_told() {
 
     let mut aborted = Story::new();
     let at = aborted.events.len() - 1;
-    aborted.events.insert(at, (47_500, None, What::Abort { reason: "enough".into() }));
+    aborted.events.insert(at, (47_900, None, What::Abort { reason: "enough".into() }));
     assert_eq!(amounts(aborted).verdict, Verdict::Aborted);
 
     let mut emergency = Story::new().failover("emergency");
