@@ -354,7 +354,9 @@ impl Conductor<'_> {
     /// Has the node that leads put something into the chain.
     fn record(&self, bytes: &[u8]) -> Result<Value, String> {
         let patience = self.inventory.patience();
-        let leads = |handle: &Handle| handle.state(patience).is_ok_and(|state| state.leader.ok);
+        // One that is drained takes no new work, and still leads.
+        let leads =
+            |handle: &Handle| handle.state(patience).is_ok_and(|state| state.leader.ok || state.role == "leader");
         let handle = Handle::all(self.inventory).into_iter().find(leads).ok_or("no node leads that could write it")?;
         let directory = handle.directory();
         let args = ["evidence", "record", "--node", &directory, "--json"];

@@ -27,7 +27,8 @@ pub(super) struct Anchor {
     pub time: Timestamp,
 }
 
-/// Whether a run of this plan shows nothing without such a record: a leader was there that could write it.
+/// Whether a run of this plan shows nothing without such a record: a leader was there that could write it. One that requires
+/// nothing, as a way back does, shows nothing anyhow.
 pub(super) fn is_needed(plan: &PlanFacts) -> bool {
     let built_in = matches!(
         (plan.kind.as_str(), plan.scenario.as_str()),
@@ -35,7 +36,8 @@ pub(super) fn is_needed(plan: &PlanFacts) -> bool {
     );
     // A leader that is lost writes nothing.
     let lost = (plan.kind.as_str(), plan.scenario.as_str()) == ("failover", "emergency");
-    plan.mode == Mode::Execute && (built_in || plan.old_leader.is_some() && !lost)
+    let shows = plan.checks.iter().any(|check| check.required);
+    plan.mode == Mode::Execute && shows && (built_in || plan.old_leader.is_some() && !lost)
 }
 
 /// The record, where the timeline names one.
