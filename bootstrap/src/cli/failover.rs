@@ -378,13 +378,18 @@ impl Here<'_> {
             machine: self.machine.clone(),
         };
         let (frame, mut kept) = Frame::open(&opening).map_err(framed)?;
-        // Nobody may be there who could write it: the timeline says so then.
-        let told = link.map_or(Ok(()), |link| link.conductor.record_begun(plan, &mut kept));
+        Self::told(plan, &mut kept, link)?;
+        Ok((frame, kept))
+    }
+
+    /// The chain is told that the run begins. Nobody may be there who could write it: the timeline says so then.
+    fn told(plan: &Plan, kept: &mut Kept, link: Option<&Link<'_>>) -> Result<(), CliError> {
+        let told = link.map_or(Ok(()), |link| link.conductor.record_if_not_yet(plan, kept));
         if let Err(why) = told {
             let text = format!("the chain was not told that this begins: {why}");
             kept.add(By::Tool, None, What::Note { text })?;
         }
-        Ok((frame, kept))
+        Ok(())
     }
 
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
@@ -406,7 +411,9 @@ impl Here<'_> {
     /// A run that was interrupted, which may have been before the first line of its timeline.
     fn reopen(&self, found: &Found, link: Option<&Link<'_>>) -> Result<(Frame, Kept), CliError> {
         if !found.events.is_empty() {
-            return Frame::reopen(&found.directory, &self.machine).map_err(framed);
+            let (frame, mut kept) = Frame::reopen(&found.directory, &self.machine).map_err(framed)?;
+            Self::told(&found.plan, &mut kept, link)?;
+            return Ok((frame, kept));
         }
         // Nothing whole was written, so nothing was done.
         match std::fs::remove_file(found.directory.file(bootstrap::evidence::timeline::FILE)) {

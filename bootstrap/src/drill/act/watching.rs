@@ -348,8 +348,8 @@ mod tests {
         [&[head.as_str()], lines, &[""]].concat().join("\n")
     }
 
-    const GOOD: &str = r#"{"i":0,"sent_ns":1,"done_ns":2,"wall":"2026-01-01T00:00:00Z","ok":true,"status":200,"node":"b","instance":"x","term":2,"n":3,"error":null}"#;
-    const BAD: &str = r#"{"i":1,"sent_ns":1,"done_ns":2,"wall":"2026-01-01T00:00:00Z","ok":false,"status":null,"node":null,"instance":null,"term":null,"n":null,"error":"refused"}"#;
+    const GOOD: &str = r#"{"i":0,"sent_us":1,"done_us":2,"wall":"2026-01-01T00:00:00Z","ok":true,"status":200,"node":"b","instance":"x","term":2,"n":3,"error":null}"#;
+    const BAD: &str = r#"{"i":1,"sent_us":1,"done_us":2,"wall":"2026-01-01T00:00:00Z","ok":false,"status":null,"node":null,"instance":null,"term":null,"n":null,"error":"refused"}"#;
 
     #[test]
     fn a_series_counts_as_good_by_its_last_answers() {
