@@ -345,6 +345,7 @@ impl Actor for Mover<'_> {
             Move::NodeUp => self.node(turn, true, &nodes),
             Move::NodeDown => self.node(turn, false, &nodes),
             Move::ChainFresh(fresh) => self.chain_fresh(turn, &fresh, &nodes),
+            Move::NothingLost(lost) => self.nothing_lost(turn, &lost, &nodes),
             Move::IngressCheck(check) => self.ingress_check(turn, check.reaches),
             Move::IngressSwap => self.ingress_swap(turn),
             Move::IngressRestore => self.ingress_restore(turn),

@@ -30,6 +30,8 @@ pub enum Move {
     NodeDown,
     /// The chain is read by everybody, and what they go by has not expired.
     ChainFresh(ChainFresh),
+    /// Whoever took over began from the last state of whoever led before.
+    NothingLost(NothingLost),
     /// A snapshot is taken.
     Snapshot(Snapshot),
     /// Who answers at the ingress is asked.
@@ -148,6 +150,27 @@ pub struct IngressCheck {
     pub reaches: Expected,
 }
 
+/// Of `nothing-lost`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NothingLost {
+    /// Whose last state it is.
+    pub from: Led,
+    /// It may never have led: then there is nothing to lose.
+    #[serde(default)]
+    pub may_not_have_led: bool,
+}
+
+/// Who led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Led {
+    /// Who led before the run.
+    OldLeader,
+    /// Who was to lead.
+    Target,
+}
+
 /// Of `manual`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,6 +211,7 @@ impl Move {
             "node-up" => plain(Self::NodeUp)?,
             "node-down" => plain(Self::NodeDown)?,
             "chain-fresh" => Self::ChainFresh(action.with()?),
+            "nothing-lost" => Self::NothingLost(action.with()?),
             "snapshot" => Self::Snapshot(Snapshot::checked(action)?),
             "ingress-check" => Self::IngressCheck(action.with()?),
             "ingress-swap" => plain(Self::IngressSwap)?,
@@ -217,6 +241,7 @@ impl Move {
             | Self::Wait(_)
             | Self::Down(_)
             | Self::ChainFresh(_)
+            | Self::NothingLost(_)
             | Self::IngressCheck(_)
             | Self::DebtsClosed
             | Self::Collect(_)
@@ -253,6 +278,11 @@ impl Move {
             Self::ChainFresh(fresh) => {
                 let what = format!("must show: chain read, at most {} snapshots behind, manifest valid", fresh.max_lag);
                 on_each(&["status"], &[]).into_iter().map(|line| line.noting(&what)).collect()
+            }
+            Self::NothingLost(lost) => {
+                let what = "`takeover.captured` of the new leader must not be before `ended.stopped` of the old one";
+                let both = step.on.iter().chain(lost.from.of(plan)).map(String::as_str);
+                both.map(|node| site.on_node(node, &["status"], &["--json"]).noting(what)).collect()
             }
             Self::IngressCheck(_) => match &site.ingress {
                 Some(ingress) => {
@@ -359,6 +389,16 @@ impl Snapshot {
     fn checked(action: &Action) -> Result<Self, String> {
         let snapshot: Self = action.with()?;
         if snapshot.argv.is_empty() { Err("snapshot: argv is empty".to_owned()) } else { Ok(snapshot) }
+    }
+}
+
+impl Led {
+    /// The node.
+    pub fn of(self, plan: &Plan) -> Option<&String> {
+        match self {
+            Self::OldLeader => plan.old_leader.as_ref(),
+            Self::Target => plan.target.as_ref(),
+        }
     }
 }
 
