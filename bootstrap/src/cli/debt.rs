@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use bootstrap::scenario::act::{deployed, settle_up};
-use bootstrap::scenario::debts::{Closed, Debt, DebtError, Debts};
+use bootstrap::scenario::act::{deployed, leads_there, settle_up};
+use bootstrap::scenario::debts::{Closed, Debt, DebtError, Debts, Left};
 use bootstrap::scenario::field::Ground;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -30,7 +30,8 @@ enum DebtCommand {
     /// Close one, once the deployed file is the canonical one again
     ///
     /// The file is looked at: anything but the canonical one is refused (exit code 3). With --restore a hotfix is replaced by
-    /// it first, checked and reloaded.
+    /// it first, checked and reloaded; that is refused while the canonical file leads clients to a node that does not lead.
+    /// With --with-switchback it stays open, and the next switchback puts it right as soon as the preferred node leads.
     Close(CloseArgs),
 }
 
@@ -57,6 +58,9 @@ struct CloseArgs {
     /// Put the canonical file back, check it and bring it into force
     #[arg(long)]
     restore: bool,
+    /// Leave it to the next `bootstrap failover switchback`
+    #[arg(long, conflicts_with = "restore")]
+    with_switchback: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,8 +88,10 @@ impl Report for Listed {
             if let Some(backup) = &debt.backup {
                 writeln!(out, "  backup: {}", backup.display())?;
             }
-            if debt.closed.is_none() {
-                writeln!(out, "  close it: bootstrap debt close {} --restore --reason TEXT", debt.id)?;
+            if let Some(left) = debt.left_to_switchback.as_ref().filter(|_| debt.closed.is_none()) {
+                writeln!(out, "  left to the next switchback at {} by {}: {}", left.at, left.by, left.reason)?;
+            } else if debt.closed.is_none() {
+                writeln!(out, "  close it: bootstrap debt close {} --restore --inventory PATH --reason TEXT", debt.id)?;
             }
         }
         Ok(())
@@ -95,6 +101,7 @@ impl Report for Listed {
 #[derive(Debug, Serialize)]
 struct Settled {
     id: String,
+    closed: bool,
     what: String,
 }
 
@@ -102,7 +109,7 @@ impl Report for Settled {
     const SCHEMA: &'static str = "bootstrap.debt-closed/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{} is closed: {}", self.id, self.what)
+        writeln!(out, "{} {}: {}", self.id, if self.closed { "is closed" } else { "stays open" }, self.what)
     }
 }
 
@@ -131,7 +138,21 @@ fn close(args: &CloseArgs, out: &mut Output) -> Result<Exit, CliError> {
     }
     let ground = Ground::new(args.inventory.load()?);
     let refused = |why: String| CliError::refused(format!("{} stays open: {why}", debt.id));
+    if args.with_switchback {
+        let (by, reason) = (super::failover::actor(), args.reason.clone());
+        let left_to_switchback = Some(Left { at: Timestamp::now(), by, reason });
+        debts.put(&Debt { left_to_switchback, ..debt.clone() }).map_err(problem)?;
+        let what = "`bootstrap failover switchback` puts it right".to_owned();
+        out.report(&Settled { id: debt.id, closed: false, what })?;
+        return Ok(Exit::DONE);
+    }
     let what = if args.restore {
+        leads_there(&ground, &debt).map_err(refused).map_err(|error| {
+            error.next(format!(
+                "`bootstrap debt close {} --with-switchback --reason TEXT` has the next switchback put it right",
+                debt.id
+            ))
+        })?;
         settle_up(&ground, &debt).map_err(refused)?
     } else {
         let file = deployed(&ground).map_err(refused)?;
@@ -151,7 +172,7 @@ fn close(args: &CloseArgs, out: &mut Output) -> Result<Exit, CliError> {
     let closed =
         Closed { at: Timestamp::now(), by: super::failover::actor(), reason: args.reason.clone(), found_sha256 };
     debts.put(&Debt { closed: Some(closed), ..debt.clone() }).map_err(problem)?;
-    out.report(&Settled { id: debt.id.clone(), what })?;
+    out.report(&Settled { id: debt.id.clone(), closed: true, what })?;
     Ok(Exit::DONE)
 }
 

@@ -11,7 +11,7 @@ mod looks;
 #[cfg(test)]
 mod tests;
 
-pub use ingress::{deployed, in_force, settle_up};
+pub use ingress::{deployed, in_force, leads_there, settle_up};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -349,6 +349,7 @@ impl Actor for Mover<'_> {
             Move::IngressCheck(check) => self.ingress_check(turn, check.reaches),
             Move::IngressSwap => self.ingress_swap(turn),
             Move::IngressRestore => self.ingress_restore(turn),
+            Move::IngressSettle => self.ingress_settle(turn),
             Move::DebtsClosed => self.debts_closed(turn),
             Move::Manual(manual) => self.manual(turn, &manual.text),
             Move::Collect(collect) => self.collect(turn, &collect),

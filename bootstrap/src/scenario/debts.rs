@@ -46,8 +46,23 @@ pub struct Debt {
     pub backup: Option<PathBuf>,
     /// The canonical text.
     pub canonical: String,
+    /// Whether the next switchback is to put it right, because the canonical file leads to a node that does not lead before.
+    #[serde(default)]
+    pub left_to_switchback: Option<Left>,
     /// How it was put right.
     pub closed: Option<Closed>,
+}
+
+/// That a debt is left to the next switchback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// Since when.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// How a debt was put right.
@@ -197,6 +212,7 @@ mod tests {
             hotfix_sha256: Digest::sha256(b"new"),
             backup: None,
             canonical: "old".to_owned(),
+            left_to_switchback: None,
             closed: None,
         }
     }

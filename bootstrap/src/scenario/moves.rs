@@ -40,7 +40,9 @@ pub enum Move {
     IngressSwap,
     /// The ingress gets back what it had.
     IngressRestore,
-    /// No hotfix is open.
+    /// Hotfixes that were left to this run are put right.
+    IngressSettle,
+    /// No hotfix is open, but those that a later step puts right.
     DebtsClosed,
     /// A person does something, and says so.
     Manual(Manual),
@@ -216,6 +218,7 @@ impl Move {
             "ingress-check" => Self::IngressCheck(action.with()?),
             "ingress-swap" => plain(Self::IngressSwap)?,
             "ingress-restore" => plain(Self::IngressRestore)?,
+            "ingress-settle" => plain(Self::IngressSettle)?,
             "debts-closed" => plain(Self::DebtsClosed)?,
             "manual" => Self::Manual(action.with()?),
             "collect" => Self::Collect(Collect::checked(action)?),
@@ -235,7 +238,8 @@ impl Move {
             | Self::NodeDown
             | Self::Snapshot(_)
             | Self::IngressSwap
-            | Self::IngressRestore => Effect::Mutate,
+            | Self::IngressRestore
+            | Self::IngressSettle => Effect::Mutate,
             Self::Manual(_) => Effect::Plan,
             Self::Probe(_)
             | Self::Wait(_)
@@ -293,6 +297,10 @@ impl Move {
             Self::IngressSwap => ingress_swap(site),
             Self::IngressRestore => {
                 vec![site.bootstrap(&["debt", "list"]).noting("each open one: `bootstrap debt close ID --restore`")]
+            }
+            Self::IngressSettle => {
+                let what = "each open one: `bootstrap debt close ID --restore --reason TEXT`, now that the canonical file leads to the leader";
+                vec![site.bootstrap(&["debt", "list"]).noting(what)]
             }
             Self::DebtsClosed => vec![site.bootstrap(&["debt", "list"]).noting("must show none that is open")],
             Self::Manual(manual) => vec![Line::remark(&manual.text)],

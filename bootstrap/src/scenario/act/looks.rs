@@ -10,6 +10,7 @@ use crate::evidence::event::{Actor as By, AfterAction, What};
 use crate::evidence::facts::{HEALTH_SCHEMA, Health, HealthRow};
 use crate::fleet::probe::{ProbeReport, Verdict};
 use crate::scenario::condition::{Condition, Measure, fresh, leaders, nothing_lost};
+use crate::scenario::debts::Debt;
 use crate::scenario::execute::{Outcome, Turn};
 use crate::scenario::field::Port;
 use crate::scenario::moves::{ChainFresh, Collect, Down, Expected, NothingLost, Probe};
@@ -170,8 +171,15 @@ impl Mover<'_> {
         match self.debts.open() {
             Err(error) => Outcome::failed("not-known", error.to_string()),
             Ok(open) => {
+                let settles = turn.plan.steps.iter().any(|step| step.action.kind == "ingress-settle");
+                let later = |debt: &Debt| settles && debt.left_to_switchback.is_some();
+                let (left, open): (Vec<_>, Vec<_>) = open.into_iter().partition(later);
                 let result = match &open[..] {
-                    [] => Ok("no debt is open".to_owned()),
+                    [] if left.is_empty() => Ok("no debt is open".to_owned()),
+                    [] => {
+                        let ids: Vec<&str> = left.iter().map(|debt| debt.id.as_str()).collect();
+                        Ok(format!("no debt is open but what this run puts right: {}", ids.join(", ")))
+                    }
                     open => {
                         let named: Vec<String> =
                             open.iter().map(|debt| format!("{}: {}", debt.id, debt.text)).collect();
