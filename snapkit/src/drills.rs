@@ -25,9 +25,11 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether something was done, and all of it well.
+    /// Whether it is a drill in which something was done, and all of it well. A failover is none, and neither is the way back
+    /// of one.
     pub fn is_good(&self) -> bool {
-        self.ended.as_ref().is_some_and(|(_, _, ended)| ended.verdict == "passed" && ended.mode == "execute")
+        let is_drill = self.begun.as_ref().is_some_and(|(_, _, begun)| begun.kind == "drill");
+        is_drill && self.ended.as_ref().is_some_and(|(_, _, ended)| ended.verdict == "passed" && ended.mode == "execute")
     }
 
     /// When it ended, else when it began.

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use bootstrap::scenario::act::{deployed, leads_there, settle_up};
 use bootstrap::scenario::debts::{Closed, Debt, DebtError, Debts, Left};
 use bootstrap::scenario::field::Ground;
+use bootstrap::fleet::inventory::Inventory;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -38,7 +39,7 @@ enum DebtCommand {
 #[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
-    runs: RunsArgs,
+    inventory: InventoryArgs,
     /// Also those that are closed
     #[arg(long)]
     all: bool,
@@ -48,8 +49,6 @@ struct ListArgs {
 struct CloseArgs {
     /// Its id
     id: String,
-    #[command(flatten)]
-    runs: RunsArgs,
     #[command(flatten)]
     inventory: InventoryArgs,
     /// How it was put right; kept
@@ -120,8 +119,15 @@ pub(super) fn run(args: &DebtArgs, out: &mut Output) -> Result<Exit, CliError> {
     }
 }
 
+/// The debts of a fleet, whichever directory its runs are kept in.
+fn debts_of(inventory: &Inventory) -> Result<Debts, CliError> {
+    let runs = RunsArgs { runs: "drills".into() };
+    Ok(Debts::below(runs.of_fleet(inventory)?.shared()))
+}
+
 fn list(args: &ListArgs, out: &mut Output) -> Result<Exit, CliError> {
-    let mut debts = Debts::below(&args.runs.runs).all().map_err(problem)?;
+    let inventory = args.inventory.load()?;
+    let mut debts = debts_of(&inventory)?.all().map_err(problem)?;
     let open = debts.iter().filter(|debt| debt.closed.is_none()).count();
     if !args.all {
         debts.retain(|debt| debt.closed.is_none());
@@ -131,12 +137,13 @@ fn list(args: &ListArgs, out: &mut Output) -> Result<Exit, CliError> {
 }
 
 fn close(args: &CloseArgs, out: &mut Output) -> Result<Exit, CliError> {
-    let debts = Debts::below(&args.runs.runs);
+    let inventory = args.inventory.load()?;
+    let debts = debts_of(&inventory)?;
     let debt = debts.get(&args.id).map_err(problem)?;
     if let Some(closed) = &debt.closed {
         return Err(CliError::refused(format!("{} was closed at {} by {}", debt.id, closed.at, closed.by)));
     }
-    let ground = Ground::new(args.inventory.load()?);
+    let ground = Ground::new(inventory);
     let refused = |why: String| CliError::refused(format!("{} stays open: {why}", debt.id));
     if args.with_switchback {
         let (by, reason) = (super::failover::actor(), args.reason.clone());

@@ -26,6 +26,7 @@ use manifests::digest::Digest;
 use manifests::keys::SecretKey;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
+use snapkit::config::{Config, Environment, Flags};
 use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::output::{Output, Report};
 
@@ -73,6 +74,10 @@ pub(super) struct FailoverArgs {
     /// The key that seals what was found, with the role node [default: this machine's key for the chain]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Write numbered events through the ingress meanwhile, as [drill] of the inventory says, and count what is lost: more than
+    /// max_data_lag_events (default: 0) fails
+    #[arg(long, conflicts_with_all = ["resume", "abort"])]
+    sentinel: bool,
     /// What was done for a step that is done by hand
     #[arg(long, value_name = "STEP=TEXT", value_parser = attested)]
     attest: Vec<(String, String)>,
@@ -84,6 +89,14 @@ pub(super) struct RunsArgs {
     /// The directory of runs
     #[arg(long, value_name = "DIR", env = "SNAPKIT_RUNS", default_value = "drills")]
     pub(super) runs: PathBuf,
+}
+
+impl RunsArgs {
+    /// The runs of this fleet.
+    pub(super) fn of_fleet(&self, inventory: &Inventory) -> Result<Runs, CliError> {
+        let config = Config::load(&std::env::current_dir()?, &Environment::new(std::env::vars_os()), &Flags::default())?;
+        Ok(Runs::of_fleet(&std::path::absolute(&self.runs)?, inventory, &config.home.value))
+    }
 }
 
 fn attested(text: &str) -> Result<(String, String), String> {
@@ -127,6 +140,8 @@ struct Bundle {
     /// Whether what was found, computed again from the files alone, passed.
     passed: bool,
     rto_ms: Option<u64>,
+    /// Acknowledged writes of the sentinel that were lost; null where none wrote.
+    lost_events: Option<u64>,
     /// The required checks that did not pass, and what was found.
     failed: Vec<String>,
 }
@@ -183,7 +198,11 @@ impl Report for Ran {
         if let Some(bundle) = &self.bundle {
             let gap =
                 bundle.rto_ms.map_or_else(String::new, |ms| format!("; clients were without an answer for {ms} ms"));
-            writeln!(out, "sealed in {}{gap}", bundle.tar.display())?;
+            let lost = match bundle.lost_events {
+                Some(lost) => format!("; {lost} acknowledged writes of the sentinel were lost"),
+                None => String::new(),
+            };
+            writeln!(out, "sealed in {}{gap}{lost}", bundle.tar.display())?;
             for failed in &bundle.failed {
                 writeln!(out, "  NOT SHOWN {failed}")?;
             }
@@ -198,7 +217,7 @@ impl Report for Ran {
 pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
     let fleet = std::path::absolute(&args.inventory.inventory)?;
-    let runs = Runs::at(&std::path::absolute(&args.runs.runs)?);
+    let runs = args.runs.of_fleet(&inventory)?;
     let ground = Ground::new(inventory.clone());
     let here = Here { args, runs, fleet, ground, inventory, machine: machine(), cancel };
     let ran = match (args.resume, args.abort) {
@@ -251,14 +270,22 @@ impl Here<'_> {
             old_leader: self.args.cast.old_leader.clone(),
             target: self.args.cast.target.clone(),
         };
-        let plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
+        let mut plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
+        if self.args.sentinel {
+            let drill = &self.inventory.drill;
+            if drill.write.is_none() || drill.read.is_none() || self.inventory.ingress.is_none() {
+                let what = "--sentinel wants `write` and `read` in [drill], and [ingress], in the inventory";
+                return Err(CliError::usage(what).next("docs/drills.md says what an application must offer there"));
+            }
+            plan = plan.requiring(&["sentinel", "rpo"]);
+        }
         let Some(confirmed) = &self.args.confirm else {
             // Whoever goes through something changes nothing and holds up nobody.
             return self.rehearse(&plan, out);
         };
         let _lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
         if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
-            return Err(problem(RunsError::Interrupted { id: open.plan.id }));
+            return Err(problem(RunsError::interrupted(&open)));
         }
         self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
         self.execute(&plan, out)
@@ -305,8 +332,8 @@ impl Here<'_> {
     /// Takes back the newest run of this scenario: in its own timeline while that has no end, else as a run of its own.
     fn abort(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let reason = self.args.reason.clone().unwrap_or_default();
-        // A way back has none of its own.
-        let found = self.newest(scenario, |found| !found.is_over() || !found.plan.rollback.is_empty())?;
+        // A way back has none of its own: one that has failed is gone again from the run that it is of.
+        let found = self.newest(scenario, |found| !found.is_over() || !found.is_way_back() || found.passed())?;
         let Some(found) = found else {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             return Err(problem(RunsError::NotInterrupted { scenario, runs }));
@@ -319,6 +346,10 @@ impl Here<'_> {
             let (mut actor, stopped) = (self.actor(&found.directory), || self.cancel.is_requested());
             let finished = execute::abort(&found.plan, &reason, &mut kept, &mut actor, &stopped);
             return self.ran(&found.plan, &found.directory, finished, Some(frame), link, out);
+        }
+        if found.is_taken_back() || (found.is_way_back() && found.passed()) {
+            return Err(CliError::refused(format!("{} is taken back already", found.plan.id))
+                .next("`bootstrap topology` shows who leads now"));
         }
         if found.passed() {
             let next = "`bootstrap failover switchback` gives the lead back";
@@ -410,7 +441,7 @@ impl Here<'_> {
 
     fn actor(&self, directory: &RunDir) -> Drill<'_> {
         let attested: BTreeMap<String, String> = self.args.attest.iter().cloned().collect();
-        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested);
+        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.shared()).attested(attested);
         let origin = self.inventory.origin().map(|from| from.to_string()).unwrap_or_default();
         Drill::new(&self.inventory, directory.clone(), origin, Box::new(mover))
     }
@@ -520,6 +551,7 @@ impl Link<'_> {
                     tar: sealed.tar.clone(),
                     passed: result.verdict == Computed::Passed,
                     rto_ms: result.measured.rto_ms,
+                    lost_events: result.measured.rpo_events,
                     failed: result.checks.iter().filter(|check| is_missing(check)).map(unmet).collect(),
                 })
             }
@@ -559,7 +591,7 @@ fn problem(error: RunsError) -> CliError {
         RunsError::Busy { .. } => "wait until it has ended; one run at a time",
         RunsError::None { .. } => "name the directory of runs with --runs; a dry run prints its id",
         RunsError::NotInterrupted { .. } => "name the directory of runs with --runs",
-        RunsError::Interrupted { .. } => "go on with --resume, or take it back with --abort",
+        RunsError::Interrupted { .. } => "go on with --resume, or take it back with --abort; --runs names its directory",
         RunsError::NotConfirmed { .. } => "make a dry run and confirm its id",
         RunsError::Strange { .. } => "look at it; while it is there nobody knows whether that run is over",
         RunsError::Io { .. } => return error.into(),

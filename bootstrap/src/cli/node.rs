@@ -286,6 +286,9 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
         return Err(CliError::usage(sentence).next("name the directory that `bootstrap --from` made"));
     }
     let agent = updown::agent_of(directory).map_err(problem)?;
+    if agent.is_some() && !args.leading {
+        updown::expect_no_leader(directory).map_err(problem)?;
+    }
     if args.execute {
         updown::end_agent(directory, Duration::from_secs(args.wait)).map_err(problem)?;
     }
@@ -298,6 +301,9 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
 
 fn problem(error: UpDownError) -> CliError {
     match error {
+        UpDownError::Mute { .. } => CliError::from(error).with_exit(Exit::REFUSED).next(
+            "`bootstrap status NODE-DIR` says more; --leading ends it all the same, as one that may lead",
+        ),
         UpDownError::Leads { .. } => CliError::from(error)
             .with_exit(Exit::REFUSED)
             .next("`bootstrap failover planned` moves the lead first; --leading takes it down all the same"),

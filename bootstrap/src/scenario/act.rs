@@ -68,9 +68,9 @@ impl Limit {
 }
 
 impl<'f> Mover<'f> {
-    /// Moves the lead of the fleet behind `field`. What is seen goes into `directory`; `runs` has the debts.
-    pub fn new(field: &'f dyn Field, directory: Option<RunDir>, runs: &std::path::Path) -> Self {
-        let debts = Debts::below(runs);
+    /// Moves the lead of the fleet behind `field`. What is seen goes into `directory`; `shared` has the debts.
+    pub fn new(field: &'f dyn Field, directory: Option<RunDir>, shared: &std::path::Path) -> Self {
+        let debts = Debts::below(shared);
         Self { field, directory, debts, attested: BTreeMap::new(), reloaded: false }
     }
 

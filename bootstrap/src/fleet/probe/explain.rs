@@ -105,9 +105,7 @@ impl ProbeReport {
                 );
             }
             Some(target) => {
-                let through = ingress.who.instance.as_deref();
-                let own = self.node(target).and_then(|surface| surface.who.instance.as_deref());
-                if let (Some(through), Some(own)) = (through, own)
+                if let Some((through, own)) = self.instances()
                     && through != own
                 {
                     let what = format!(
