@@ -64,6 +64,8 @@ struct CloseArgs {
 
 #[derive(Debug, Serialize)]
 struct Listed {
+    #[serde(skip)]
+    fleet: String,
     open: usize,
     debts: Vec<Debt>,
 }
@@ -90,7 +92,7 @@ impl Report for Listed {
             if let Some(left) = debt.left_to_switchback.as_ref().filter(|_| debt.closed.is_none()) {
                 writeln!(out, "  left to the next switchback at {} by {}: {}", left.at, left.by, left.reason)?;
             } else if debt.closed.is_none() {
-                writeln!(out, "  close it: bootstrap debt close {} --restore --inventory PATH --reason TEXT", debt.id)?;
+                writeln!(out, "  close it: bootstrap debt close {} --restore{} --reason TEXT", debt.id, self.fleet)?;
             }
         }
         Ok(())
@@ -132,7 +134,7 @@ fn list(args: &ListArgs, out: &mut Output) -> Result<Exit, CliError> {
     if !args.all {
         debts.retain(|debt| debt.closed.is_none());
     }
-    out.report(&Listed { open, debts })?;
+    out.report(&Listed { fleet: args.inventory.typed(), open, debts })?;
     Ok(if open == 0 { Exit::DONE } else { Exit::NO })
 }
 

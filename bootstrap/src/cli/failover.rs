@@ -12,6 +12,7 @@ use bootstrap::evidence::event::{Actor as By, CheckStatus, Failure, Mode, StepSt
 use bootstrap::evidence::result::{Check as Judged, Verdict as Computed};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::fleet::inventory::Inventory;
+use bootstrap::fleet::quote;
 use bootstrap::origin::Origin;
 use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
@@ -411,6 +412,35 @@ impl Here<'_> {
         Ok((frame, kept))
     }
 
+    /// The scenario as it was named.
+    fn named(&self, scenario: &str) -> String {
+        match &self.args.scenario_file {
+            Some(file) => format!("--scenario-file {}", quote::word(&file.display().to_string())),
+            None => scenario.to_owned(),
+        }
+    }
+
+    /// What the plan was made with, and is to be made with again.
+    fn again(&self) -> String {
+        let cast = &self.args.cast;
+        let mut words = String::new();
+        let given = [("--old-leader", &cast.old_leader), ("--target", &cast.target), ("--challenge", &self.args.challenge)];
+        for (option, value) in given {
+            words.extend(value.iter().map(|value| format!(" {option} {}", quote::word(value))));
+        }
+        words + if self.args.sentinel { " --sentinel" } else { "" }
+    }
+
+    /// Which fleet, and where its runs are.
+    fn typed(&self) -> String {
+        let known = std::env::var_os("SNAPKIT_RUNS").unwrap_or_else(|| "drills".into());
+        let runs = match self.args.runs.runs == known {
+            true => String::new(),
+            false => format!(" --runs {}", quote::word(&self.args.runs.runs.display().to_string())),
+        };
+        format!("{}{runs}", self.args.inventory.typed())
+    }
+
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
         let of_scenario = |found: &Found| found.plan.mode == Mode::Execute && found.plan.scenario == scenario;
         let all = self.runs.all().map_err(problem)?;
@@ -476,17 +506,23 @@ impl Here<'_> {
             None => "interrupted",
         };
         let scenario = &plan.scenario;
+        let typed = self.typed();
         let next = match (plan.mode, finished.verdict) {
             (Mode::Simulated, Some(Verdict::Passed)) => Some(format!(
-                "nothing was changed; to do it: bootstrap failover {scenario} --execute --confirm {} --reason TEXT",
+                "nothing was changed; to do it: bootstrap failover {}{} --execute --confirm {} --reason TEXT{typed}",
+                self.named(scenario),
+                self.again(),
                 plan.id
             )),
             (Mode::Simulated, _) => Some("nothing was changed".to_owned()),
             (Mode::Execute, None) => {
-                Some(format!("go on with --resume, or take it back with --abort: bootstrap failover {scenario} …"))
+                Some(format!(
+                    "to go on with it: bootstrap failover {scenario} --resume{typed}; to take it back: bootstrap failover \
+                     {scenario} --abort --reason TEXT{typed}"
+                ))
             }
             (Mode::Execute, Some(Verdict::Failed)) if !plan.rollback.is_empty() => {
-                Some(format!("to take it back: bootstrap failover {scenario} --abort --reason TEXT"))
+                Some(format!("to take it back: bootstrap failover {scenario} --abort --reason TEXT{typed}"))
             }
             _ => None,
         };

@@ -266,7 +266,12 @@ impl Move {
             Self::Wait(wait) => {
                 let enough = if wait.any && step.on.len() > 1 { "one of them is enough; " } else { "" };
                 let within = format!("{enough}repeat until: {}; give up after {} s", wait.until, step.timeout_seconds);
-                on_each(&["status"], &[]).into_iter().map(|line| line.noting(&within)).collect()
+                let mut lines: Vec<Line> =
+                    on_each(&["status"], &[]).into_iter().map(|line| line.noting(&within)).collect();
+                if wait.condition() == Condition::Drained {
+                    lines.extend(step.on.iter().filter_map(|node| site.work(node)));
+                }
+                lines
             }
             Self::Down(_) => {
                 let what = "must show: no lease held, no service that runs as leader; and nothing answers at its service's \
@@ -290,7 +295,7 @@ impl Move {
             }
             Self::IngressCheck(_) => match &site.ingress {
                 Some(ingress) => {
-                    vec![Line::here(["curl", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
+                    vec![Line::here(["curl", "--fail", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
                 }
                 None => vec![Line::remark("the inventory names no ingress: look by hand where clients are led")],
             },

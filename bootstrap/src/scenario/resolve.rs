@@ -404,6 +404,7 @@ impl Cast<'_> {
             Some("others") => but(&[self.old_leader, self.target]),
             Some("standbys") => but(&[self.old_leader]),
             Some("not-target") => but(&[self.target]),
+            Some("both") => [self.old_leader, self.target].into_iter().flatten().map(str::to_owned).collect(),
             Some("all") => but(&[]),
             Some(name) => vec![self.sight.expect(name)?.name.clone()],
         })
@@ -422,6 +423,7 @@ pub fn nodes_of(plan: &Plan, place: &str) -> Vec<String> {
         "others" => but(&[&plan.old_leader, &plan.target]),
         "standbys" => but(&[&plan.old_leader]),
         "not-target" => but(&[&plan.target]),
+        "both" => [&plan.old_leader, &plan.target].into_iter().flatten().cloned().collect(),
         "all" => but(&[]),
         name => vec![name.to_owned()],
     }
