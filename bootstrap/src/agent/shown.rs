@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::follow::Look;
 use super::machine::{Hook, Leadership, Machine, Setup};
-use super::view::{ChainView, EndedView, HookView, IngressView, LeaseView, Mode, Problem, ServiceView, TakeoverView, View};
+use super::view::{
+    ChainView, EndedView, HookView, IngressView, LeaseView, Mode, Problem, ServiceView, TakeoverView, View,
+};
 use crate::clock::BootTime;
 use crate::lease::Holder;
 

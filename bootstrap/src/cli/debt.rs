@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
+use bootstrap::fleet::inventory::Inventory;
 use bootstrap::scenario::act::{deployed, leads_there, settle_up};
 use bootstrap::scenario::debts::{Closed, Debt, DebtError, Debts, Left};
 use bootstrap::scenario::field::Ground;
-use bootstrap::fleet::inventory::Inventory;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;

@@ -16,6 +16,7 @@ use bootstrap::fleet::quote;
 use bootstrap::origin::Origin;
 use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
+use bootstrap::scenario::debts::Debts;
 use bootstrap::scenario::execute::{self, ExecuteError, Finished, Journal, Kept, Verdict};
 use bootstrap::scenario::field::Ground;
 use bootstrap::scenario::plan::Plan;
@@ -95,7 +96,8 @@ pub(super) struct RunsArgs {
 impl RunsArgs {
     /// The runs of this fleet.
     pub(super) fn of_fleet(&self, inventory: &Inventory) -> Result<Runs, CliError> {
-        let config = Config::load(&std::env::current_dir()?, &Environment::new(std::env::vars_os()), &Flags::default())?;
+        let config =
+            Config::load(&std::env::current_dir()?, &Environment::new(std::env::vars_os()), &Flags::default())?;
         Ok(Runs::of_fleet(&std::path::absolute(&self.runs)?, inventory, &config.home.value))
     }
 }
@@ -131,6 +133,8 @@ struct Ran {
     steps: Vec<Shown>,
     /// What a stranger can verify; null where it could not be sealed.
     bundle: Option<Bundle>,
+    /// Debts of the fleet that are open now.
+    debts: Vec<String>,
     next: Option<String>,
 }
 
@@ -170,8 +174,9 @@ impl Report for Ran {
     const SCHEMA: &'static str = "bootstrap.failover/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let name = |node: &Option<String>| node.clone().unwrap_or_else(|| "-".to_owned());
-        writeln!(out, "{} {}: {} -> {}", self.scenario, self.id, name(&self.old_leader), name(&self.target))?;
+        let name = |node: &Option<String>, nobody: &str| node.clone().unwrap_or_else(|| nobody.to_owned());
+        let (from, to) = (name(&self.old_leader, "nobody"), name(&self.target, "whoever takes over first"));
+        writeln!(out, "{} {}: {from} -> {to}", self.scenario, self.id)?;
         let mut phase = "";
         for step in &self.steps {
             if step.phase != phase {
@@ -207,6 +212,9 @@ impl Report for Ran {
             for failed in &bundle.failed {
                 writeln!(out, "  NOT SHOWN {failed}")?;
             }
+        }
+        for debt in &self.debts {
+            writeln!(out, "DEBT {debt} is open: `bootstrap debt list` says how it is closed")?;
         }
         if let Some(next) = &self.next {
             writeln!(out, "{next}")?;
@@ -424,7 +432,8 @@ impl Here<'_> {
     fn again(&self) -> String {
         let cast = &self.args.cast;
         let mut words = String::new();
-        let given = [("--old-leader", &cast.old_leader), ("--target", &cast.target), ("--challenge", &self.args.challenge)];
+        let given =
+            [("--old-leader", &cast.old_leader), ("--target", &cast.target), ("--challenge", &self.args.challenge)];
         for (option, value) in given {
             words.extend(value.iter().map(|value| format!(" {option} {}", quote::word(value))));
         }
@@ -515,12 +524,10 @@ impl Here<'_> {
                 plan.id
             )),
             (Mode::Simulated, _) => Some("nothing was changed".to_owned()),
-            (Mode::Execute, None) => {
-                Some(format!(
-                    "to go on with it: bootstrap failover {scenario} --resume{typed}; to take it back: bootstrap failover \
+            (Mode::Execute, None) => Some(format!(
+                "to go on with it: bootstrap failover {scenario} --resume{typed}; to take it back: bootstrap failover \
                      {scenario} --abort --reason TEXT{typed}"
-                ))
-            }
+            )),
             (Mode::Execute, Some(Verdict::Failed)) if !plan.rollback.is_empty() => {
                 Some(format!("to take it back: bootstrap failover {scenario} --abort --reason TEXT{typed}"))
             }
@@ -555,6 +562,10 @@ impl Here<'_> {
             directory: directory.path().to_owned(),
             steps: steps.collect(),
             bundle,
+            // What cannot be read is said by `bootstrap debt list`, and changes nothing of what was done.
+            debts: (Debts::below(self.runs.shared()).open().unwrap_or_default().into_iter())
+                .map(|debt| debt.id)
+                .collect(),
             next,
         })
     }
@@ -604,7 +615,11 @@ fn is_missing(check: &Judged) -> bool {
 }
 
 fn unmet(check: &Judged) -> String {
-    format!("{}: expected {}, found {}", check.id, check.expected, check.observed)
+    let observed = if check.observed.is_empty() { "nobody decided it" } else { &check.observed };
+    match check.expected.is_empty() {
+        true => format!("{}: {observed}", check.id),
+        false => format!("{}: expected {}, found {observed}", check.id, check.expected),
+    }
 }
 
 /// The name of this machine.
@@ -627,7 +642,9 @@ fn problem(error: RunsError) -> CliError {
         RunsError::Busy { .. } => "wait until it has ended; one run at a time",
         RunsError::None { .. } => "name the directory of runs with --runs; a dry run prints its id",
         RunsError::NotInterrupted { .. } => "name the directory of runs with --runs",
-        RunsError::Interrupted { .. } => "go on with --resume, or take it back with --abort; --runs names its directory",
+        RunsError::Interrupted { .. } => {
+            "go on with --resume, or take it back with --abort; --runs names its directory"
+        }
         RunsError::NotConfirmed { .. } => "make a dry run and confirm its id",
         RunsError::Strange { .. } => "look at it; while it is there nobody knows whether that run is over",
         RunsError::Io { .. } => return error.into(),

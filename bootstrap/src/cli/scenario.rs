@@ -121,7 +121,8 @@ pub(super) fn site(inventory: Option<&Inventory>, file: &str, reason: Option<&st
     for node in &inventory.nodes {
         let directory = node.directory.display().to_string();
         let work = inventory.work.as_ref().zip(node.service.as_ref());
-        let work = work.and_then(|(work, service)| Some((service.join(&work.path).ok()?.to_string(), work.pointer.clone())));
+        let work =
+            work.and_then(|(work, service)| Some((service.join(&work.path).ok()?.to_string(), work.pointer.clone())));
         site.nodes.insert(node.name.clone(), Installed { program: node.program.clone(), directory, work });
         if let Ok(reach) = Reach::of_node(node) {
             site.prefixes.insert(At::Node(node.name.clone()), prefix(&reach));

@@ -188,7 +188,10 @@ pub fn plan_down(
     });
     // Also where no agent answers: one that hangs answers nothing and runs all the same.
     let step = Step {
-        what: "end its agent, which ends the service in order".to_owned(),
+        what: match state.is_some() {
+            true => "end its agent, which ends the service in order".to_owned(),
+            false => "end its agent, if one is there that does not answer".to_owned(),
+        },
         command: reach.text(&argv),
         argv,
         limit: patience + Duration::from_secs(30),

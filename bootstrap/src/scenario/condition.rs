@@ -261,6 +261,38 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_lost_only_if_the_snapshot_was_taken_after_the_service_had_stopped() {
+        let at = |text: &str| text.parse().unwrap();
+        let giver = |stopped: &str, saved: Option<&str>, saves| {
+            let (stopped, saved) = (at(stopped), saved.map(at));
+            let ended = Some(crate::agent::view::EndedView { term: 7, stopped, saved });
+            state("candidate", |view| {
+                view.ended = ended;
+                view.saves = saves;
+            })
+        };
+        // It took over in term 8 from a snapshot of 01:05:00.
+        let taker = state("leader", |_| {});
+        let taker = || &taker;
+        assert!(nothing_lost(&giver("2026-03-14T01:05:00Z", Some("2026-03-14T01:05:02Z"), true), taker()).is_ok());
+        let late = "2026-03-14T01:05:00.001Z";
+        for (saved, saves, names) in [
+            (None, false, "it has no `save` hook"),
+            (None, true, "its `save` hook failed"),
+            (Some("2026-03-14T01:06:00Z"), true, "that snapshot was not taken from"),
+        ] {
+            let why = nothing_lost(&giver(late, saved, saves), taker()).unwrap_err();
+            assert!(why.contains(names) && why.contains("is lost to clients"), "{why}");
+        }
+        let running = state("candidate", |view| view.ended = None);
+        assert!(nothing_lost(&running, taker()).unwrap_err().contains("does not say when its service stopped"));
+        let earlier = state("leader", |view| view.takeover.as_mut().unwrap().term = 7);
+        let ended = giver("2026-03-14T01:00:00Z", None, true);
+        assert!(nothing_lost(&ended, &earlier).unwrap_err().contains("took nothing over after term 7"));
+        assert!(why(Condition::Saves, &giver(late, None, false), Measure::default()).contains("`save` hook"));
+    }
+
+    #[test]
     fn a_silent_loop_is_nothing() {
         let mut view = examples::leader();
         view.drained = None;

@@ -311,7 +311,7 @@ impl Sight {
         }
         match target {
             Some(target) if Some(target.as_str()) == old_leader => not_now(
-                format!("{target} is both: the lead cannot be moved to where it is"),
+                format!("{target} leads already, and the lead cannot be moved to where it is"),
                 match scenario.target {
                     Target::PreferredLeader => "the preferred node leads already; there is nothing to give back",
                     _ => "name another node with --target",

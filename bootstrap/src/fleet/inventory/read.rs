@@ -78,8 +78,7 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
     }
     check_nodes(&nodes);
     check_from(top);
-    let networks =
-        Networks { private_cidr: top.section("networks", "networks").and_then(|section| network(&section)) };
+    let networks = Networks { private_cidr: top.section("networks", "networks").and_then(|section| network(&section)) };
     // Also of a node that has something else wrong: who names it names a node.
     let names: Vec<String> = nodes.iter().filter_map(|node| node.given("name").map(str::to_owned)).collect();
     let nodes: Vec<Option<Node>> = nodes.iter().map(|section| node(section, &networks)).collect();
@@ -310,7 +309,7 @@ fn credentials(section: &Section<'_>, key: &'static str) -> Credentials {
 fn node(section: &Section<'_>, networks: &Networks) -> Option<Node> {
     let name = section.name("name");
     let preferred = section.one_of("preferred", &[("leader", Preferred::Leader), ("follower", Preferred::Follower)]);
-    let driver = ["process", "systemd", "compose"].map(|driver| (driver, driver.to_owned()));
+    let driver = ["process", "systemd", "compose", "hooks"].map(|driver| (driver, driver.to_owned()));
     let private: Option<IpAddr> = section.parsed("private", "an address");
     if let (Some(address), Some(network)) = (private, networks.private_cidr)
         && !network.contains(&address)
@@ -383,7 +382,8 @@ fn check_nodes(nodes: &[Section<'_>]) {
         let leads = |node: &Section<'_>| node.given("preferred") == Some("leader");
         if let (true, Some(other)) = (leads(node), before.iter().find(|other| leads(other))) {
             let line = other.line_of("preferred").unwrap_or_default();
-            let what = format!("{} in line {line} and this one are both preferred leaders; one node can lead", other.name);
+            let what =
+                format!("{} in line {line} and this one are both preferred leaders; one node can lead", other.name);
             node.problem_at("preferred", what);
         }
     }

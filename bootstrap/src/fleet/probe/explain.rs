@@ -38,7 +38,11 @@ impl ProbeReport {
             );
         }
         if leaders.is_empty() && asked {
-            say("no_leader", "no node that was asked says that it leads".to_owned(), format!("bootstrap triage{inventory}"));
+            say(
+                "no_leader",
+                "no node that was asked says that it leads".to_owned(),
+                format!("bootstrap triage{inventory}"),
+            );
         }
         if let (Some(leader), Some(node)) =
             (self.leader(), self.control.as_ref().and_then(|control| control.node.as_deref()))

@@ -20,6 +20,11 @@ use crate::surfaces::state::State;
 /// How long one command at the ingress may take.
 const COMMAND: Duration = Duration::from_secs(30);
 
+/// How long an ingress may take to see that a node is gone, where the inventory does not say.
+const NOTICES: Duration = Duration::from_secs(10);
+/// Beyond that, for the first request that goes elsewhere.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// Reads the deployed configuration.
 ///
 /// # Errors
@@ -111,7 +116,8 @@ impl Mover<'_> {
     pub(super) fn ingress_swap(&mut self, turn: &mut Turn<'_>) -> Outcome {
         let limit = Limit::after(turn.within);
         // An ingress that looks for the leader itself gets the time to find it.
-        let itself = Limit::after(turn.within / 4);
+        let notices = self.field.inventory().ingress.as_ref().and_then(Ingress::detection).unwrap_or(NOTICES);
+        let itself = Limit::after((notices + MOMENT).min(turn.within / 4));
         let leader = match self.until(itself, || self.led()) {
             Ok(leader) => return Outcome::ok(format!("nothing to do: the ingress leads to {leader}")),
             Err(_) => match self.leader(turn) {

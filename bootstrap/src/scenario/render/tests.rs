@@ -13,7 +13,8 @@ fn work(name: &str) -> Option<(String, String)> {
 
 fn site() -> Site {
     let node = |name: &str| {
-        let installed = Installed { program: "bootstrap".to_owned(), directory: "/srv/it's here".to_owned(), work: work(name) };
+        let installed =
+            Installed { program: "bootstrap".to_owned(), directory: "/srv/it's here".to_owned(), work: work(name) };
         (name.to_owned(), installed)
     };
     let ssh = |name: &str| {
