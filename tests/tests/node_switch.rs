@@ -52,7 +52,7 @@ fn a_generation_that_was_set_aside_is_restored_again_with_a_receipt_of_its_own()
     let node = Node::new(2);
     node.restore(0, &[]).expect(0);
     node.restore(1, &[]).expect(0);
-    let receipt = node.path(format!(".node/receipts/{}.json", node.snapshots[0]));
+    let receipt = node.path(&format!(".node/receipts/{}.json", node.snapshots[0]));
     let before = fs::read(&receipt).unwrap();
     let name = node.snapshots[0].parse().unwrap();
     let aside = node.path("aside/state");

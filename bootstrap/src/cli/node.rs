@@ -254,7 +254,7 @@ impl Report for Done {
 #[derive(Debug, Serialize)]
 struct Ended {
     directory: String,
-    agent: Option<u32>,
+    agent: Option<i32>,
     executed: bool,
     left_service: bool,
 }
@@ -286,7 +286,7 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
         let sentence = format!("{} is no node directory", directory.display());
         return Err(CliError::usage(sentence).next("name the directory that `bootstrap --from` made"));
     }
-    let agent = updown::agent_of(directory).map_err(problem)?;
+    let agent = updown::agent_of(directory).map_err(problem)?.map(|agent| agent.pid);
     if agent.is_some() && !args.leading {
         updown::expect_no_leader(directory).map_err(problem)?;
     }

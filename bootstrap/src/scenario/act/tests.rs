@@ -248,7 +248,7 @@ fn a_hotfix_is_undone_only_where_that_leads_clients_to_the_leader() {
         by: "test".to_owned(),
         reason: "test".to_owned(),
     };
-    debts.put(&Debt { left_to_switchback: Some(left), ..debt() }).unwrap();
+    debts.put(&crate::scenario::debts::Debt { left_to_switchback: Some(left), ..debt() }).unwrap();
     assert_eq!(does(&told, "ingress-settle").status, StepStatus::Failed, "b leads still");
     told.states.borrow_mut().extend([("a", Some("leader")), ("b", Some("candidate"))]);
     let settled = does(&told, "ingress-settle");
