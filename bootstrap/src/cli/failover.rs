@@ -279,7 +279,13 @@ impl Here<'_> {
             old_leader: self.args.cast.old_leader.clone(),
             target: self.args.cast.target.clone(),
         };
-        let mut plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
+        let sight = seen(&self.inventory);
+        if self.args.execute {
+            // Said first: what it left half done is why there may be no plan now.
+            let groups = sight.nodes.iter().filter_map(|node| node.state.as_ref()?.view.group.clone());
+            groups.take(1).try_for_each(|group| self.expect_none_interrupted(&group))?;
+        }
+        let mut plan = resolve(&chosen.scenario, &chosen.text, &sight, &wish).map_err(unfit)?;
         if self.args.sentinel {
             let drill = &self.inventory.drill;
             if drill.write.is_none() || drill.read.is_none() || self.inventory.ingress.is_none() {
@@ -293,11 +299,17 @@ impl Here<'_> {
             return self.rehearse(&plan, out);
         };
         let _lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
-        if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
-            return Err(problem(RunsError::interrupted(&open)));
-        }
+        self.expect_none_interrupted(&plan.group)?;
         self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
         self.execute(&plan, out)
+    }
+
+    /// Nothing is begun beside a run that waits to be gone on with or taken back.
+    fn expect_none_interrupted(&self, group: &str) -> Result<(), CliError> {
+        match self.runs.interrupted(group).map_err(problem)?.first() {
+            Some(open) => Err(problem(RunsError::interrupted(open))),
+            None => Ok(()),
+        }
     }
 
     fn rehearse(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {

@@ -428,7 +428,9 @@ impl Run<'_> {
             let outcome = match self.past.outcome(&step.id).cloned() {
                 Some(outcome) => outcome,
                 None if self.past.begun.contains(&step.id) => {
-                    let outcome = Outcome::failed("interrupted", format!("taken back: {reason}"));
+                    let mut outcome = Outcome::failed("interrupted", format!("taken back: {reason}"));
+                    // What it had decided before it was killed stands in the journal.
+                    outcome.checks = self.past.checks.remove(&step.id).unwrap_or_default();
                     self.end(step, &outcome)?;
                     outcome
                 }

@@ -12,6 +12,7 @@ use super::condition::{Condition, Measure};
 use super::grammar::{Leadership, OldLeader, Scenario, StepSpec, Target, When};
 use super::plan::{Plan, Required, SCHEMA, Step};
 use super::site::REPLACE_ME;
+use crate::agent::view::Mode as AgentMode;
 use crate::evidence::event::Mode;
 use crate::surfaces::state::State;
 
@@ -306,7 +307,9 @@ impl Sight {
         // Where a lease decides after a loss, whoever claims it first leads: nobody is chosen, and a plan does not change
         // because somebody has led since its dry run.
         let is_open = scenario.old_leader == OldLeader::LastHolder && self.leadership() == Leadership::Auto;
-        if is_open && wish.target.is_none() && target.is_some() {
+        // One that is taking over stands by no longer, and does not lead yet.
+        let promoting = || self.states().any(|state| state.view.mode == AgentMode::Promoting);
+        if is_open && wish.target.is_none() && (target.is_some() || promoting()) {
             return Ok(None);
         }
         match target {

@@ -172,3 +172,12 @@ fn places_mean_the_same_nodes_later() {
         }
     }
 }
+
+#[test]
+fn an_emergency_while_a_standby_takes_over_waits_for_whoever_leads_first() {
+    let taking = sight(vec![seen("a", None), seen("b", Some("promoting"))]);
+    let asked = Wish { old_leader: Some("a".to_owned()), ..wish() };
+    assert_eq!(plan("emergency", &taking, &asked).unwrap().target, None);
+    let gone = sight(vec![seen("a", None), seen("b", None)]);
+    assert!(why(plan("emergency", &gone, &asked)).contains("no node could take over"));
+}
