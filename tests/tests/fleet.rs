@@ -684,6 +684,20 @@ fn an_inventory_that_is_missing_or_wrong_is_said_as_a_whole() {
 }
 
 #[test]
+fn what_is_not_there_is_named_with_what_comes_next() {
+    let fleet = pair();
+    let operator = Operator::of(&fleet);
+    operator.run(&["node", "down", "node-x"]).expect(2).stderr_names("`bootstrap inventory show`");
+    operator.run(&["docs", "check", "no-such-page.md"]).expect(2).stderr_names("name Markdown files");
+    let here = operator.machine.arg("");
+    operator.run(&["drill", "demo", "--into", &here]).expect(3).stderr_names("name a new one with --into");
+    // A sentinel writes to production: it must be said where.
+    let wants = operator.run(&["failover", "planned", "--sentinel"]);
+    assert_ne!(wants.code, 0);
+    operator.run(&["failover", "planned", "--sentinel", "--resume"]).expect(2);
+}
+
+#[test]
 fn env_files_become_inventories_that_can_be_read_again() {
     let machine = Machine::new();
     machine.write(
