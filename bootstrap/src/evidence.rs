@@ -6,6 +6,7 @@
 //! Documented in `docs/evidence.md` and `docs/format/bundle.md`. Layer: the files are the edge; everything that judges is
 //! pure.
 
+mod begun;
 pub mod collect;
 mod documents;
 pub mod event;
@@ -76,4 +77,9 @@ impl EvidenceError {
             _ => None,
         }
     }
+}
+
+/// The beginning of a text that may be anything, fit for a message.
+fn excerpt(text: &str) -> String {
+    format!("`{}`", text.chars().take(80).flat_map(char::escape_debug).collect::<String>())
 }

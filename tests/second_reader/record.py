@@ -5,6 +5,7 @@ import re
 import log
 import strict_json
 from image import NAME, check_image
+from keys import check_public
 from refusal import demand
 from strict_json import array, ascending, boolean, digest, hexadecimal, integer, plain_text, record, text, time
 
@@ -48,9 +49,11 @@ POINTER = record({"seq": integer(), "digest": digest})
 FORK = record({"keep": POINTER, "reason": plain_text(1, 1024)})
 FENCE = record({"claim": strict_json.anything})
 ROLLBACK = record({"target": POINTER, "reason": plain_text(1, 1024)})
+PROBER = record({"name": plain_text(1, 128), "of": plain_text(1, 128), "key": hexadecimal(32)})
+PROBER_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 DRILL_BEGUN = record(
     {"id": plain_text(1, 64), "kind": plain_text(1, 64), "scenario": plain_text(1, 64), "mode": text, "plan": digest},
-    {"challenge": plain_text(1, 255)},
+    {"challenge": plain_text(1, 255), "probers": array(PROBER, most=256, too_many="E_TOO_MANY")},
 )
 DRILL_ENDED = record(
     {"id": plain_text(1, 64), "mode": text, "verdict": text, "bundle": digest},
@@ -168,6 +171,12 @@ def _drill(body, name):
     end = body.get("begun") or body["ended"]
     for field in ("id", "kind", "scenario"):
         demand(NAME.fullmatch(end.get(field, end["id"])), "E_JSON", f"the {field} {end.get(field)!r}")
+    probers = end.get("probers", [])
+    ascending([prober["name"] for prober in probers], "E_JSON", "probers by ascending name")
+    for prober in probers:
+        for field in ("name", "of"):
+            demand(PROBER_NAME.fullmatch(prober[field]), "E_JSON", f"a prober with the {field} {prober[field]!r}")
+        check_public(bytes.fromhex(prober["key"]))
     demand(end["mode"] in ("execute", "simulated"), "E_JSON", f"the mode {end['mode']!r}")
     demand(end.get("verdict", "passed") in ("aborted", "failed", "passed"), "E_JSON", f"the verdict {end.get('verdict')!r}")
     return body

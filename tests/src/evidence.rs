@@ -14,21 +14,29 @@ use bootstrap::evidence::event::{
 };
 use bootstrap::evidence::facts::{Before, Environment, Health, HealthRow, Node, Temporary, plan_digest};
 use bootstrap::evidence::files::Files;
+use bootstrap::evidence::record::{BEGINNING_SCHEMA, Beginning};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::evidence::seal::{Sealed, seal};
 use bootstrap::evidence::series::{self, Acknowledged, Head, Line, Recovered, Refused, Sample, Signed, Tail};
-use bootstrap::evidence::timeline::{START, boot_id, mono_ns};
+use bootstrap::evidence::timeline::{START, boot_id, mono_us};
 use jiff::{SignedDuration, Timestamp};
 use manifests::digest::Digest;
+use manifests::document::drill::{Begun, Drill, Prober};
 use manifests::document::lease::{self, ChainHead, Entry, Holder, Kind};
-use manifests::document::receipt::{Authority, PAYLOAD_TYPE, Receipt};
-use manifests::document::record::Nonce;
+use manifests::document::receipt::{Authority, HeadName, PAYLOAD_TYPE, Receipt};
+use manifests::document::record::{Body, Nonce};
 use manifests::envelope;
 use manifests::keys::{SecretKey, Signer};
 use serde_json::{Value, json};
+use snapkit::chain::{Chain, Commit};
 use snapkit::store::OpenOptions;
+use snapkit::trust::{Pin, TrustDir};
 
 use crate::Issuer;
+
+mod forge;
+
+pub use forge::Forger;
 
 /// What an auditor asked for.
 pub const CHALLENGE: &str = "auditor 7f3a";
@@ -56,9 +64,13 @@ pub struct Story {
     pub environment: Environment,
     /// The health in the end.
     pub health: Vec<HealthRow>,
+    /// Whether the chain is told that it begins.
+    pub recorded: bool,
+    /// The record that says so, once it was written.
+    pub begun: Option<HeadName>,
     /// When it began.
     pub start: Timestamp,
-    start_ns: u64,
+    start_us: u64,
     boot: String,
     pin: Digest,
     chain: Digest,
@@ -80,12 +92,17 @@ mode = "auto"
 back_end = "store"
 group = "app"
 ttl_seconds = 6
-members = [{ node = "a", key = "A" }, { node = "b", key = "B" }]
+members = [{ node = "a", key = "A" }, { node = "b", key = "B" }, { node = "c", key = "C" }]
 "#;
 
 /// The key of node b; node a has the node key of the issuer.
 fn key_b() -> SecretKey {
     SecretKey::from_seed(&[77; 32])
+}
+
+/// The key of node c.
+fn key_c() -> SecretKey {
+    SecretKey::from_seed(&[78; 32])
 }
 
 const STEPS: &[(&str, &str, &str, u64, u64, u64)] = &[
@@ -110,16 +127,18 @@ impl Story {
     pub fn new() -> Self {
         let issuer = Issuer::without_pins("");
         issuer.next_root(|document| {
-            let key = key_b().public();
-            document.keys.push((&key).into());
-            document.keys.sort_by_key(|key| key.id);
-            for role in document.roles.iter_mut().filter(|role| role.name == "node") {
-                role.keys.push(key.id());
-                role.keys.sort();
+            for key in [key_b().public(), key_c().public()] {
+                document.keys.push((&key).into());
+                for role in document.roles.iter_mut().filter(|role| role.name == "node") {
+                    role.keys.push(key.id());
+                    role.keys.sort();
+                }
             }
+            document.keys.sort_by_key(|key| key.id);
         });
         let key = |key: &SecretKey| format!("\"{}\"", key.public().id());
         let pins = PINS.replace("\"A\"", &key(&issuer.node)).replace("\"B\"", &key(&key_b()));
+        let pins = pins.replace("\"C\"", &key(&key_c()));
         issuer.machine.write("snapkit.toml", format!("store = \"{}\"\n{pins}", issuer.bootstrap));
         for command in [&["pins", "edit"][..], &["pins", "sign"], &["manifest", "generate"]] {
             issuer.machine.ok(command);
@@ -142,8 +161,10 @@ impl Story {
             lease: Vec::new(),
             environment: environment(start),
             health: ["a", "b"].map(|host| row(host, "agent")).into_iter().chain([row("b", "app")]).collect(),
+            recorded: true,
+            begun: None,
             start,
-            start_ns: mono_ns(),
+            start_us: mono_us(),
             boot: boot_id().unwrap(),
             pin,
             chain,
@@ -180,12 +201,12 @@ impl Story {
             events.push((at + 300 + took, Some(id), end));
         }
         let boot_id = self.boot.clone();
-        let at = |ms: u64| self.start_ns + ms * 1_000_000;
+        let at = |ms: u64| self.start_us + ms * 1000;
         let fault = |heal: bool, ms: u64| {
-            let (fault, node, at_mono_ns, boot_id) = (text("kill"), text("a"), at(ms), boot_id.clone());
+            let (fault, node, at_mono_us, boot_id) = (text("kill"), text("a"), at(ms), boot_id.clone());
             match heal {
-                true => What::Heal { fault, node, at_mono_ns, boot_id },
-                false => What::Fault { fault, node, at_mono_ns, boot_id },
+                true => What::Heal { fault, node, at_mono_us, boot_id },
+                false => What::Fault { fault, node, at_mono_us, boot_id },
             }
         };
         events.push((2_000, Some("look"), check("prerequisites", "nothing is missing", "collect/prerequisites.json")));
@@ -206,7 +227,7 @@ impl Story {
 
     fn watch(&mut self) {
         let walls = |ms: u64| self.start + SignedDuration::from_millis(ms as i64);
-        let ns = |ms: u64| self.start_ns + ms * 1_000_000;
+        let us = |ms: u64| self.start_us + ms * 1000;
         let who = |ms: u64| {
             if ms < 15_000 {
                 Some(("a", 4))
@@ -225,8 +246,8 @@ impl Story {
                 let answer = who(ms).filter(|(node, _)| of == "ingress" || of == *node);
                 lines.push(Line::Sample(Sample {
                     i: i as u64,
-                    sent_ns: ns(ms),
-                    done_ns: ns(ms) + 3_100_000,
+                    sent_us: us(ms),
+                    done_us: us(ms) + 3100,
                     wall: walls(ms),
                     ok: answer.is_some(),
                     status: answer.map(|_| 200),
@@ -242,7 +263,7 @@ impl Story {
         let mut lines = Vec::new();
         let (mut n, mut term_before) = (100, 4);
         for ms in (0..47_900).step_by(200) {
-            let (sent_ns, done_ns, wall) = (ns(ms), ns(ms) + 4_000_000, walls(ms));
+            let (sent_us, done_us, wall) = (us(ms), us(ms) + 4000, walls(ms));
             match who(ms) {
                 Some((node, term)) => {
                     let (node, instance) = (node.to_owned(), Some(format!("{node}-{term}")));
@@ -250,8 +271,8 @@ impl Story {
                         term_before = term;
                         lines.push(Line::Recovered(Recovered {
                             recovered: n,
-                            sent_ns,
-                            done_ns,
+                            sent_us,
+                            done_us,
                             wall,
                             node,
                             instance,
@@ -261,8 +282,8 @@ impl Story {
                         n += 1;
                         lines.push(Line::Acknowledged(Acknowledged {
                             n,
-                            sent_ns,
-                            done_ns,
+                            sent_us,
+                            done_us,
                             wall,
                             node,
                             instance,
@@ -271,7 +292,7 @@ impl Story {
                     }
                 }
                 None => {
-                    lines.push(Line::Refused(Refused { error: "connection refused".into(), sent_ns, done_ns, wall }))
+                    lines.push(Line::Refused(Refused { error: "connection refused".into(), sent_us, done_us, wall }))
                 }
             }
         }
@@ -336,14 +357,17 @@ impl Story {
 
     /// Writes all files; nothing is sealed.
     pub fn write(&mut self) {
-        let (run, machine) = (&self.run, &self.issuer.machine);
         self.plan["plan_sha256"] = json!(plan_digest(&self.plan));
+        if self.recorded {
+            self.begun = Some(self.record());
+        }
+        let (run, machine) = (&self.run, &self.issuer.machine);
         run.write_json("plan.json", &self.plan).unwrap();
         run.write("timeline.jsonl", &self.timeline()).unwrap();
         for (name, (head, lines)) in &self.series {
             let file = if name == "sentinel" { "sentinel.jsonl".to_owned() } else { format!("probes/{name}.jsonl") };
-            let end = lines.last().map_or(self.start_ns, |line| line.times().1);
-            let tail = Tail { end: true, count: lines.len() as u64, done_ns: end, why: "asked to".into() };
+            let end = lines.last().map_or(self.start_us, |line| line.times().1);
+            let tail = Tail { end: true, count: lines.len() as u64, done_us: end, why: "asked to".into() };
             let mut text = format!("{}\n", serde_json::to_string(head).unwrap());
             lines.iter().for_each(|line| text += &format!("{}\n", serde_json::to_string(line).unwrap()));
             if self.dead.contains(name) {
@@ -379,6 +403,40 @@ impl Story {
         run.write_json("collect/conflicts.json", &json!({ "conflicts_total": 0 })).unwrap();
         run.write_json("diff/c.json", &json!({ "identical": 2, "differs": 0 })).unwrap();
         run.write("collect/agent-a.log", b"leads in term 4\nkilled\n").unwrap();
+    }
+
+    /// What is given to whoever tells the chain that it begins.
+    pub fn beginning(&self) -> Beginning {
+        let probers = self.events.iter().filter_map(|(_, _, what)| match what {
+            What::Prober { name, of, key } => Some(Prober { name: name.clone(), of: of.clone(), key: key.clone() }),
+            _ => None,
+        });
+        let mut probers: Vec<Prober> = probers.collect();
+        probers.sort();
+        Beginning { schema: BEGINNING_SCHEMA.into(), plan: self.plan.clone(), probers }
+    }
+
+    /// Tells the chain that it begins.
+    fn record(&self) -> HeadName {
+        let text = |name: &str| self.plan[name].as_str().unwrap_or_default().to_owned();
+        let body = Body::Drill(Drill::Begun(Begun {
+            id: text("id"),
+            kind: text("kind"),
+            scenario: text("scenario"),
+            mode: text("mode"),
+            plan: plan_digest(&self.plan),
+            challenge: Some(text("challenge")).filter(|challenge| !challenge.is_empty()),
+            probers: self.beginning().probers,
+        }));
+        let machine = &self.issuer.machine;
+        let trust = TrustDir::new(&machine.home(), &machine.cache());
+        let store = snapkit::store::open(&machine.arg("store"), &OpenOptions::default()).unwrap();
+        let chain = Chain::open(&*store, Pin { root: self.pin, min: None }, &trust, Timestamp::now()).unwrap();
+        let newest = chain.head().unwrap();
+        let time = self.start + SignedDuration::from_millis(50);
+        let done = chain.commit(&newest.head, &body, None, &self.issuer.node, "a", time).unwrap();
+        let Commit::Done(done) = done else { panic!("nobody else writes") };
+        HeadName { seq: done.seq, epoch: newest.head.epoch, digest: done.digest, time }
     }
 
     /// Writes and seals it.
@@ -430,11 +488,16 @@ impl Story {
             tool: program(),
         };
         let first = [(0, None, What::Begin(Box::new(begin)))];
+        let recorded =
+            self.begun.as_ref().filter(|_| self.recorded).map(|begun| {
+                (100, None, What::Recorded { phase: "begun".into(), seq: begun.seq, digest: begun.digest })
+            });
+        let (before, after) = self.events.split_at(self.events.partition_point(|(ms, _, _)| *ms <= 100));
         let (mut prev, mut bytes) = (START, Vec::new());
-        for (i, (ms, step, what)) in first.iter().chain(&self.events).enumerate() {
+        for (i, (ms, step, what)) in first.iter().chain(before).chain(&recorded).chain(after).enumerate() {
             let mut told = serde_json::to_value(what).unwrap();
             let mut line = json!({
-                "i": i, "prev": prev, "mono_ns": self.start_ns + ms * 1_000_000, "boot_id": self.boot,
+                "i": i, "prev": prev, "mono_us": self.start_us + ms * 1000, "boot_id": self.boot,
                 "wall": self.start + SignedDuration::from_millis(*ms as i64), "node": "desk",
                 "actor": if matches!(what, What::Attest { .. }) { "human" } else { "tool" },
                 "kind": told["kind"].take(), "data": told["data"].take(),
@@ -474,7 +537,10 @@ impl Story {
                 },
                 ttl_ms: (*kind != Kind::Release).then_some(6000),
                 nonce: Nonce([seq as u8; 16]),
-                head: ChainHead { epoch: 0, seq: 1, digest: Digest([8; 32]), term: 0 },
+                head: match &self.begun {
+                    Some(begun) => ChainHead { epoch: begun.epoch, seq: begun.seq, digest: begun.digest, term: 0 },
+                    None => ChainHead { epoch: 0, seq: 1, digest: Digest([8; 32]), term: 0 },
+                },
                 time: self.start + SignedDuration::from_millis(*ms as i64),
                 reason: None,
                 critical: None,
@@ -486,19 +552,33 @@ impl Story {
         log
     }
 
-    /// The receipt of a real restore, with times of this run.
+    /// The receipt of a real restore, with times of this run, by the key of the node.
     fn receipt(&self, node: &str, from_ms: u64, until_ms: u64) -> Vec<u8> {
         let bytes = fs::read(self.issuer.machine.path(format!("{node}.json"))).unwrap();
         let key = self.issuer.node.public();
         let mut receipt = Receipt::verify(&bytes, &Authority::Key(&key), node).unwrap().receipt;
         let at = |ms: u64| self.start + SignedDuration::from_millis(ms as i64);
         (receipt.started, receipt.finished) = (at(from_ms), at(until_ms));
-        envelope::sign(PAYLOAD_TYPE, &receipt.payload().unwrap(), &[&self.issuer.node]).unwrap()
+        if let Some(begun) = &self.begun {
+            receipt.head = begun.clone();
+        }
+        signed_receipt(receipt, &node_key(node))
     }
 }
 
+/// The key of node b or c.
+pub fn node_key(node: &str) -> SecretKey {
+    if node == "b" { key_b() } else { key_c() }
+}
+
+/// A receipt by this key.
+pub fn signed_receipt(mut receipt: Receipt, key: &SecretKey) -> Vec<u8> {
+    receipt.node = key.public().id();
+    envelope::sign(PAYLOAD_TYPE, &receipt.payload().unwrap(), &[key]).unwrap()
+}
+
 /// The key that a prober made.
-fn prober_key(name: &str) -> SecretKey {
+pub fn prober_key(name: &str) -> SecretKey {
     SecretKey::from_seed(&Digest::sha256(name.as_bytes()).0)
 }
 
@@ -544,7 +624,7 @@ fn plan() -> Value {
     json!({
         "schema": "bootstrap.plan/1", "id": "drill-7", "mode": "execute", "challenge": CHALLENGE,
         "made": Timestamp::UNIX_EPOCH, "actor": "J. Doe", "reason": "the quarterly drill", "kind": "drill",
-        "scenario": "full", "group": "app", "old_leader": "a", "target": "b",
+        "scenario": "full", "group": "app", "old_leader": "a", "target": "b", "nodes": ["a", "b", "c"],
         "steps": steps.into_iter().map(step).collect::<Vec<_>>(),
         "always": always.into_iter().map(step).collect::<Vec<_>>(),
         "checks": checks,

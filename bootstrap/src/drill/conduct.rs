@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use manifests::digest::Digest;
+use manifests::document::drill::Prober;
 use manifests::keys::Signer;
 use serde_json::Value;
 use snapkit::chain::Chain;
@@ -19,6 +20,7 @@ use super::deeds::{self, Deeds};
 use super::frame::{Frame, FrameError, Opening};
 use crate::evidence::event::{Actor as By, Begin, Mode, What};
 use crate::evidence::facts::plan_digest;
+use crate::evidence::record::{BEGINNING_SCHEMA, Beginning};
 use crate::evidence::run_dir::RunDir;
 use crate::evidence::seal::{Sealed, seal};
 use crate::evidence::{EvidenceError, collect};
@@ -280,7 +282,7 @@ impl Conductor<'_> {
         self.runs.confirm(confirm, &plan, plan.made)?;
         let lock = self.lock(&plan)?;
         if let Some(interrupted) = self.runs.interrupted(&plan.group)?.into_iter().next() {
-            return Err(RunsError::Interrupted { id: interrupted.plan.id }.into());
+            return Err(RunsError::interrupted(&interrupted).into());
         }
         let run = self.runs.begin(&plan)?;
         let opening = Opening {
@@ -305,12 +307,22 @@ impl Conductor<'_> {
         self.ended(run, plan, finished, frame, lock)
     }
 
-    /// The chain is told that the run begins, by whoever may write it; where nobody leads anything, the timeline says so.
+    /// The chain is told that the run begins and under which keys it is measured, by whoever may write it; where nobody leads
+    /// anything, the timeline says so.
     ///
     /// # Errors
     /// Why it was not told.
     pub fn record_begun(&self, plan: &Plan, journal: &mut Kept) -> Result<(), String> {
-        let bytes = serde_json::to_vec(plan).map_err(|error| error.to_string())?;
+        let probers = journal.past().into_iter().filter_map(|(_, what)| match what {
+            What::Prober { name, of, key } => Some(Prober { name: name.clone(), of: of.clone(), key: key.clone() }),
+            _ => None,
+        });
+        let beginning = Beginning {
+            schema: BEGINNING_SCHEMA.to_owned(),
+            probers: probers.collect(),
+            plan: serde_json::to_value(plan).map_err(|error| error.to_string())?,
+        };
+        let bytes = serde_json::to_vec(&beginning).map_err(|error| error.to_string())?;
         let told = match self.record(&bytes) {
             Ok(told) => told,
             Err(why) if plan.old_leader.is_none() => {
@@ -327,10 +339,25 @@ impl Conductor<'_> {
         journal.add(By::Tool, None, recorded).map_err(|error| error.to_string())
     }
 
+    /// The same for a run whose orchestrator was gone before it had done that, and before the first step; a record that was
+    /// made is found again.
+    ///
+    /// # Errors
+    /// Why it was not told.
+    pub fn record_if_not_yet(&self, plan: &Plan, journal: &mut Kept) -> Result<(), String> {
+        let is_late = |what: &What| matches!(what, What::Recorded { .. } | What::StepBegin { .. });
+        match journal.past().into_iter().any(|(_, what)| is_late(what)) {
+            true => Ok(()),
+            false => self.record_begun(plan, journal),
+        }
+    }
+
     /// Has the node that leads put something into the chain.
     fn record(&self, bytes: &[u8]) -> Result<Value, String> {
         let patience = self.inventory.patience();
-        let leads = |handle: &Handle| handle.state(patience).is_ok_and(|state| state.leader.ok);
+        // One that is drained takes no new work, and still leads.
+        let leads =
+            |handle: &Handle| handle.state(patience).is_ok_and(|state| state.leader.ok || state.role == "leader");
         let handle = Handle::all(self.inventory).into_iter().find(leads).ok_or("no node leads that could write it")?;
         let directory = handle.directory();
         let args = ["evidence", "record", "--node", &directory, "--json"];
@@ -353,8 +380,6 @@ impl Conductor<'_> {
         store: &dyn Store,
         signer: &dyn Signer,
     ) -> Result<Closed, ConductError> {
-        let head = chain.head().map_or(0, |newest| newest.record.header.seq);
-        collect::chain(run, store, head.saturating_sub(RECORDS_BACK)).map_err(io("copy the chain"))?;
         let name = self.inventory.manifest.as_deref().unwrap_or("main");
         match collect::manifest(run, store, name) {
             // A store without a manifest shows that by itself.
@@ -365,6 +390,9 @@ impl Conductor<'_> {
         let seq = |handle: Handle| handle.state(patience).ok()?.view.lease.seq;
         let newest = Handle::all(self.inventory).into_iter().filter_map(seq).max().unwrap_or(0);
         collect::lease(run, store, &plan.group, newest.saturating_sub(ENTRIES_BACK)).map_err(io("copy the lease"))?;
+        // The chain last: what the lease and the receipts had seen of it is in it then.
+        let head = chain.head().map_or(0, |newest| newest.record.header.seq);
+        collect::chain(run, store, head.saturating_sub(RECORDS_BACK)).map_err(io("copy the chain"))?;
         let sealed = seal(run, signer)?;
         let recorded = match plan.mode {
             Mode::Simulated => Err("nothing was changed, and a dry run is not recorded".to_owned()),
@@ -384,7 +412,10 @@ impl Conductor<'_> {
     /// # Errors
     /// [`ConductError`]
     pub fn resume(&self, id: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
-        self.again(id, |run, plan, journal| self.go(plan, run, journal, stopped))
+        self.again(id, |run, plan, journal| {
+            self.record_if_not_yet(plan, journal).map_err(ConductError::Begin)?;
+            self.go(plan, run, journal, stopped)
+        })
     }
 
     /// Takes an interrupted run back; one that has an end and was not sealed is only to be sealed.
@@ -435,7 +466,7 @@ impl Conductor<'_> {
     }
 
     fn actor<'a>(&'a self, ground: &'a Ground, run: &RunDir) -> Drill<'a> {
-        let mover = Mover::new(ground, Some(run.clone()), self.runs.path());
+        let mover = Mover::new(ground, Some(run.clone()), self.runs.shared());
         Drill::new(self.inventory, run.clone(), self.origin.clone(), Box::new(mover))
     }
 

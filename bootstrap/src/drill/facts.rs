@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use snapkit::node::NodeDir;
 use snapkit::receipt::program_sha256;
 
-use super::series::{boot_id, now_ns};
+use super::series::{boot_id, now_us};
 
 /// The form of facts.
 pub const SCHEMA: &str = "bootstrap.node-facts/1";
@@ -40,8 +40,8 @@ pub struct NodeFacts {
     pub host: String,
     /// Its boot.
     pub boot_id: String,
-    /// Nanoseconds since then.
-    pub mono_ns: u64,
+    /// Microseconds since then.
+    pub mono_us: u64,
     /// Its wall clock at that moment.
     pub wall: Timestamp,
     /// What keeps that in step with others.
@@ -83,7 +83,7 @@ pub fn of_node(directory: &Path) -> io::Result<NodeFacts> {
         configuration_sha256: Digest::sha256(&configuration),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot_id: boot_id()?,
-        mono_ns: now_ns(),
+        mono_us: now_us(),
         wall: Timestamp::now(),
         clock: clock(),
         active: active.map(|active| active.to_string()),
@@ -126,6 +126,6 @@ mod tests {
         let after = of_node(place.path()).unwrap();
         assert_ne!(before.configuration_sha256, after.configuration_sha256);
         assert_eq!(before.program_sha256, after.program_sha256);
-        assert!(after.mono_ns >= before.mono_ns);
+        assert!(after.mono_us >= before.mono_us);
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::series::{boot_id, now_ns};
+use super::series::{boot_id, now_us};
 use crate::agent::persist::AgentDir;
 use crate::bringup::{Surroundings, agent};
 use crate::clock::BootTime;
@@ -78,10 +78,10 @@ pub struct Injected {
     pub drill: String,
     /// Whether it was taken back instead.
     pub healed: bool,
-    /// Immediately before the first thing was touched, in nanoseconds since boot.
-    pub at_mono_ns: u64,
+    /// Immediately before the first thing was touched, in microseconds since boot.
+    pub at_mono_us: u64,
     /// When it was seen to be so.
-    pub done_mono_ns: u64,
+    pub done_mono_us: u64,
     /// The boot in which these times count.
     pub boot_id: String,
     /// When, by the wall clock.
@@ -174,7 +174,7 @@ pub fn inject(
     let _alone = alone(node)?;
     // Begun and never done: whoever began it is gone, because nobody else does anything to this node now.
     let begun = noted(node, kind, drill).filter(|last| !last.healed);
-    if let Some(done) = begun.as_ref().filter(|last| last.done_mono_ns > 0) {
+    if let Some(done) = begun.as_ref().filter(|last| last.done_mono_us > 0) {
         return Ok(done.clone());
     }
     if kind != Kind::DestroyState {
@@ -202,7 +202,7 @@ pub fn inject(
         }
         (acted, _) => acted?,
     }
-    injected.done_mono_ns = now_ns();
+    injected.done_mono_us = now_us();
     if kind != Kind::DestroyState {
         note(node, &injected)?;
     }
@@ -247,7 +247,7 @@ pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<
             ));
         }
     }
-    healed.done_mono_ns = now_ns();
+    healed.done_mono_us = now_us();
     note(node, &healed)?;
     Ok(healed)
 }
@@ -295,8 +295,8 @@ fn begin(kind: Kind, node: &Path, drill: &str, healed: bool) -> Result<Injected,
         node: path.display().to_string(),
         drill: drill.to_owned(),
         healed,
-        at_mono_ns: now_ns(),
-        done_mono_ns: 0,
+        at_mono_us: now_us(),
+        done_mono_us: 0,
         boot_id: boot_id().map_err(failed("tell this boot from others"))?,
         wall: Timestamp::now(),
         processes: Vec::new(),
@@ -311,7 +311,7 @@ fn running(node: &Path, injected: &mut Injected) -> Result<Running, FaultError> 
         return Err(refused(what, "nothing can be broken where nothing runs; see `bootstrap status`"));
     }
     injected.processes = running.all().iter().map(|process| process.pid).collect();
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     Ok(running)
 }
 
@@ -395,7 +395,7 @@ fn start(node: &Path, healed: &mut Injected) -> Result<(), FaultError> {
     let program = std::env::current_exe().map_err(failed("find this program"))?;
     let config = std::env::var_os("SNAPKIT_CONFIG").map(PathBuf::from);
     let surroundings = Surroundings { variable: &|_| None, logins: &[], program, config };
-    (healed.at_mono_ns, healed.wall) = (now_ns(), Timestamp::now());
+    (healed.at_mono_us, healed.wall) = (now_us(), Timestamp::now());
     let child = agent::start(node, &surroundings).map_err(|error| FaultError::Half(error.to_string()))?;
     healed.processes = vec![i32::try_from(child.id()).unwrap_or_default()];
     Ok(())
@@ -405,7 +405,7 @@ fn by_command(argv: &[String], injected: &mut Injected) -> Result<(), FaultError
     let (program, arguments) = argv.split_first().expect("it was checked that there is one");
     let mut command = Command::new(program);
     command.args(arguments);
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     let ended = command::run(command, STOP_PATIENCE, Leftovers::Leave).map_err(failed(format!("run {program}")))?;
     if ended.is_good() { Ok(()) } else { Err(FaultError::Half(format!("{program}: {}", ended.why()))) }
 }
@@ -421,7 +421,7 @@ fn destroy_state(node: &Path, destroy: Option<&str>, injected: &mut Injected) ->
     if !running.all().is_empty() {
         return Err(refused("agent, guard or service still run here", "inject `stop` or `kill` first"));
     }
-    (injected.at_mono_ns, injected.wall) = (now_ns(), Timestamp::now());
+    (injected.at_mono_us, injected.wall) = (now_us(), Timestamp::now());
     fs::remove_dir_all(&path).map_err(failed(format!("remove {}", path.display())))
 }
 
@@ -485,7 +485,7 @@ mod tests {
         let begun = Injected { drill: "begun".into(), ..begin(Kind::Kill, place.path(), "begun", false).unwrap() };
         note(place.path(), &begun).unwrap();
         let done = again("begun").unwrap();
-        assert_eq!((done.at_mono_ns, done.done_mono_ns > 0), (begun.at_mono_ns, true));
+        assert_eq!((done.at_mono_us, done.done_mono_us > 0), (begun.at_mono_us, true));
         assert_eq!(again("begun").unwrap(), done);
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::http::Asker;
-use super::series::{Series, Subject, now_ns, ns};
+use super::series::{Series, Subject, now_us, us};
 use crate::clock::BootTime;
 use crate::evidence::series::{Line, Sample};
 
@@ -71,11 +71,11 @@ pub fn run(path: &Path, subject: Subject, fields: &Fields, ended: &dyn Fn() -> O
 fn ask(asker: &Asker, url: &str, fields: &Fields, i: u64) -> Sample {
     let (sent, wall) = (BootTime::now(), Timestamp::now());
     let told = asker.ask(Method::GET, url, None);
-    let done_ns = now_ns();
+    let done_us = now_us();
     let mut sample = Sample {
         i,
-        sent_ns: ns(sent),
-        done_ns,
+        sent_us: us(sent),
+        done_us,
         wall,
         ok: false,
         status: None,

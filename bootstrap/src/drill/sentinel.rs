@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::http::{Asker, Told};
-use super::series::{Series, Subject, now_ns, ns};
+use super::series::{Series, Subject, now_us, us};
 use crate::clock::BootTime;
 use crate::evidence::series::{Acknowledged, Line, Recovered, Refused};
 
@@ -68,10 +68,10 @@ impl Sentinel {
     }
 
     fn write(&mut self, subject: &Subject, i: u64) -> Line {
-        let (sent_ns, wall) = (ns(BootTime::now()), Timestamp::now());
+        let (sent_us, wall) = (us(BootTime::now()), Timestamp::now());
         let body = json!({ "drill": subject.drill, "challenge": subject.challenge, "i": i });
         let told = self.asker.ask(Method::POST, &self.url, Some(&body));
-        let done_ns = now_ns();
+        let done_us = now_us();
         match told.and_then(|told| known(&told)) {
             Ok((n, node, instance, term)) => {
                 self.unsure = false;
@@ -79,29 +79,29 @@ impl Sentinel {
                 if self.term.is_some_and(|before| before != term) {
                     self.term = Some(term);
                     let recovered = n.saturating_sub(1);
-                    return Line::Recovered(Recovered { recovered, sent_ns, done_ns, wall, node, instance, term });
+                    return Line::Recovered(Recovered { recovered, sent_us, done_us, wall, node, instance, term });
                 }
                 self.term = Some(term);
-                Line::Acknowledged(Acknowledged { n, sent_ns, done_ns, wall, node, instance, term })
+                Line::Acknowledged(Acknowledged { n, sent_us, done_us, wall, node, instance, term })
             }
             Err(error) => {
                 self.unsure = true;
-                Line::Refused(Refused { error, sent_ns, done_ns, wall })
+                Line::Refused(Refused { error, sent_us, done_us, wall })
             }
         }
     }
 
     fn look(&mut self) -> Line {
-        let (sent_ns, wall) = (ns(BootTime::now()), Timestamp::now());
+        let (sent_us, wall) = (us(BootTime::now()), Timestamp::now());
         let told = self.asker.ask(Method::GET, &self.read, None);
-        let done_ns = now_ns();
+        let done_us = now_us();
         match told.and_then(|told| known(&told)) {
             Ok((recovered, node, instance, term)) => {
                 self.unsure = false;
                 self.term = Some(term);
-                Line::Recovered(Recovered { recovered, sent_ns, done_ns, wall, node, instance, term })
+                Line::Recovered(Recovered { recovered, sent_us, done_us, wall, node, instance, term })
             }
-            Err(error) => Line::Refused(Refused { error, sent_ns, done_ns, wall }),
+            Err(error) => Line::Refused(Refused { error, sent_us, done_us, wall }),
         }
     }
 }

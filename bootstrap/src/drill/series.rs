@@ -103,7 +103,7 @@ impl Series {
     /// # Errors
     /// When one of them cannot be written.
     pub fn end(mut self, why: &str) -> io::Result<u64> {
-        let tail = Tail { end: true, count: self.count, done_ns: now_ns(), why: why.to_owned() };
+        let tail = Tail { end: true, count: self.count, done_us: now_us(), why: why.to_owned() };
         self.write(&tail)?;
         self.file.sync_all()?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -139,14 +139,14 @@ pub fn signature_of(series: &Path) -> PathBuf {
     series.with_extension("dsse.json")
 }
 
-/// The present moment in nanoseconds since boot.
-pub fn now_ns() -> u64 {
-    ns(BootTime::now())
+/// The present moment in microseconds since boot.
+pub fn now_us() -> u64 {
+    us(BootTime::now())
 }
 
-/// A moment in nanoseconds since boot.
-pub fn ns(moment: BootTime) -> u64 {
-    u64::try_from(moment.since_boot().as_nanos()).unwrap_or(u64::MAX)
+/// A moment in microseconds since boot.
+pub fn us(moment: BootTime) -> u64 {
+    u64::try_from(moment.since_boot().as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
 
     fn line() -> Line {
         let (node, wall) = ("b".to_owned(), Timestamp::UNIX_EPOCH);
-        Line::Recovered(Recovered { recovered: 7, sent_ns: 1, done_ns: 2, wall, node, instance: None, term: 2 })
+        Line::Recovered(Recovered { recovered: 7, sent_us: 1, done_us: 2, wall, node, instance: None, term: 2 })
     }
 
     #[test]

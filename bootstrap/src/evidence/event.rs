@@ -244,8 +244,8 @@ pub enum What {
         fault: String,
         /// Where.
         node: String,
-        /// When, by whoever injected it, in nanoseconds since the boot of its machine.
-        at_mono_ns: u64,
+        /// When, by whoever injected it, in microseconds since the boot of its machine.
+        at_mono_us: u64,
         /// The boot of that machine.
         boot_id: String,
     },
@@ -256,7 +256,7 @@ pub enum What {
         /// Where.
         node: String,
         /// When, by whoever healed it.
-        at_mono_ns: u64,
+        at_mono_us: u64,
         /// The boot of that machine.
         boot_id: String,
     },
@@ -315,8 +315,8 @@ pub enum What {
         node: String,
         /// The boot that its monotonic time counts from.
         boot_id: String,
-        /// Nanoseconds since that boot.
-        mono_ns: u64,
+        /// Microseconds since that boot.
+        mono_us: u64,
         /// The wall clock at that moment.
         wall: Timestamp,
     },

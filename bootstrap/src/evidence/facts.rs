@@ -71,6 +71,9 @@ pub struct PlanFacts {
     /// Who is to lead.
     #[serde(default)]
     pub target: Option<String>,
+    /// The nodes of the group.
+    #[serde(default)]
+    pub nodes: Vec<String>,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
     /// What is done at the end in any case.
@@ -96,6 +99,24 @@ pub struct PlannedStep {
     pub title: String,
     /// The longest that it may take.
     pub timeout_seconds: u64,
+    /// Where it has nothing to do.
+    #[serde(default)]
+    pub unless: Option<Value>,
+    /// What is done.
+    #[serde(default)]
+    pub action: Option<Value>,
+    /// The check that it decides.
+    #[serde(default)]
+    pub check: Option<String>,
+}
+
+impl PlannedStep {
+    /// Whether it may turn out to have nothing to do: where the plan names the condition, or it is a kind of step that
+    /// nothing rests on.
+    pub(super) fn may_be_skipped(&self) -> bool {
+        let kind = self.action.as_ref().and_then(|action| action.get("kind")).and_then(Value::as_str);
+        self.unless.is_some() || self.check.is_none() && matches!(kind, Some("take-snapshot" | "heal"))
+    }
 }
 
 /// A check of a plan.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use manifests::refusal::{Class, Refusal};
 
-use super::EvidenceError;
+use super::{EvidenceError, excerpt};
 
 /// The most files of a bundle.
 pub const FILES_CAP: usize = 10_000;
@@ -86,7 +86,21 @@ impl Files {
             }
             files.add(name, entry, &mut bytes).map_err(|error| error.at(path))?;
         }
-        Ok(files)
+        // Behind its end a tar is padded with zeroes: anything else would be read by nobody and passed on by everybody.
+        let mut rest = archive.into_inner();
+        let mut padding = [0; 4096];
+        loop {
+            match rest.read(&mut padding).map_err(failed)? {
+                0 => return Ok(files),
+                read if padding[..read].iter().all(|byte| *byte == 0) => {}
+                _ => {
+                    let object = path.display().to_string();
+                    return Err(
+                        Refusal::new(Class::Extra, object, "nothing behind the end of the tar", "other bytes").into()
+                    );
+                }
+            }
+        }
     }
 
     fn add(&mut self, name: String, from: impl Read, bytes: &mut u64) -> Result<(), EvidenceError> {
@@ -144,6 +158,5 @@ fn is_name(name: &str) -> bool {
 }
 
 fn refuse_name(name: &str) -> Refusal {
-    let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
-    Refusal::new(Class::Path, "a file of the bundle", "a relative name of graphic ASCII", format!("`{shown}`"))
+    Refusal::new(Class::Path, "a file of the bundle", "a relative name of graphic ASCII", excerpt(name))
 }

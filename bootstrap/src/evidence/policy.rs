@@ -42,6 +42,9 @@ pub struct Policy {
     /// Scenarios, of which it must be one.
     #[serde(default)]
     pub scenarios: Vec<String>,
+    /// The lowest version of the newest root that it is judged by.
+    #[serde(default)]
+    pub root_min_version: Option<u64>,
     /// Whether a run that changed nothing will do.
     #[serde(default)]
     pub allow_simulated: bool,
@@ -64,7 +67,29 @@ impl Policy {
     }
 }
 
-/// The checks without which a run of this scenario shows nothing, whatever its plan says.
+/// The scenarios that are built in, by the kind of their run.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("drill", "full"),
+    ("drill", "restore"),
+    ("failover", "planned"),
+    ("failover", "emergency"),
+    ("failover", "switchback"),
+];
+
+impl Policy {
+    /// The checks without which a run of this scenario shows nothing. A scenario of another name than those that are built
+    /// in could ask for anything, so it needs what the longest one needs, unless whoever verifies names it.
+    pub fn required_of(&self, kind: &str, scenario: &str) -> BTreeSet<&'static str> {
+        let is_known = BUILT_IN.contains(&(kind, scenario)) || self.scenarios.iter().any(|named| named == scenario);
+        match (is_known, kind) {
+            (true, _) => required(kind, scenario),
+            (false, "drill") => required(kind, "full"),
+            (false, _) => required(kind, "planned"),
+        }
+    }
+}
+
+/// The checks that a run of this scenario needs at least.
 pub fn required(kind: &str, scenario: &str) -> BTreeSet<&'static str> {
     let common = ["tool-unchanged"];
     let failover = [
@@ -96,8 +121,8 @@ pub fn required(kind: &str, scenario: &str) -> BTreeSet<&'static str> {
             "rpo",
             "health-after",
         ],
-        ("failover", "planned") => &["drained"],
-        ("failover", "switchback") => &["drained", "debts-closed", "no-skips"],
+        ("failover", "planned") => &["drained", "nothing-lost"],
+        ("failover", "switchback") => &["drained", "nothing-lost", "debts-closed", "no-skips"],
         ("failover", "emergency") => &["after-action"],
         _ => &[],
     };
@@ -141,5 +166,15 @@ mod tests {
         }
         assert!(required("drill", "restore").is_subset(&required("drill", "full")));
         assert_eq!(required("drill", "full").len(), 22);
+    }
+
+    #[test]
+    fn a_scenario_of_an_unknown_name_needs_what_the_longest_one_needs_unless_the_policy_names_it() {
+        let mut policy = Policy::default();
+        assert_eq!(policy.required_of("drill", "full-quarterly"), required("drill", "full"));
+        assert_eq!(policy.required_of("failover", "mine"), required("failover", "planned"));
+        assert_eq!(policy.required_of("drill", "restore"), required("drill", "restore"));
+        policy.scenarios = vec!["full-quarterly".to_owned()];
+        assert_eq!(policy.required_of("drill", "full-quarterly"), required("drill", "full-quarterly"));
     }
 }

@@ -6,28 +6,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use manifests::document::record::Pointer;
+use manifests::document::drill::PROBERS_CAP;
+use manifests::document::evidence::CHECKS_CAP;
+use manifests::document::is_name;
+use manifests::keys::KeyId;
 use manifests::refusal::{Class, Refusal};
 use serde_json::Value;
 
+use super::begun::{self, Anchor};
 use super::documents::Documents;
-use super::event::{Begin, CheckResult, CheckStatus, Claim, Mode, StepStatus, What};
+use super::event::{Begin, StepStatus, What};
+use super::excerpt;
 use super::facts::{Environment, Health, PlanFacts, plan_digest};
 use super::files::Files;
 use super::measure::{self, MS};
 use super::result::{
-    Attestation, Change, Check, Debt, Fault, Grade, Head, Leader, ManifestFacts, Measured, Phase, Prober, Problem,
-    RunResult, SCHEMA, Step, Verdict, Waiver,
+    Attestation, Change, Debt, Fault, Head, Leader, ManifestFacts, Measured, Prober, Problem, RunResult, SCHEMA, Waiver,
 };
-use super::rules;
 use super::run_dir;
 use super::series::{self, Series};
 use super::timeline::{self, Event, strict};
+
+mod judged;
 
 /// The largest plan, environment or health report in bytes.
 const JSON_CAP: usize = 4 * 1024 * 1024;
 /// The schema of a plan.
 const PLAN_SCHEMA: &str = "bootstrap.plan/1";
+/// The most steps of a plan, and the most that a timeline has beside them.
+const STEPS_CAP: usize = 1000;
+/// The most faults of one run.
+const FAULTS_CAP: usize = 256;
+/// The longest limit of a plan in seconds: a year and a day.
+const LIMIT_CAP_SECONDS: u64 = 367 * 86_400;
+/// The most changes of who answers that one run sees.
+const CHANGES_CAP: usize = 10_000;
 
 /// Everything that the files of a run say, read and verified.
 #[derive(Debug)]
@@ -41,6 +54,10 @@ pub(super) struct Run<'f> {
     /// The series of the sentinel.
     pub sentinel: Option<Series>,
     pub documents: Documents,
+    /// The record of the chain with which it began.
+    pub begun: Option<Anchor>,
+    /// The key that seals it, where that is known.
+    pub sealer: Option<KeyId>,
     pub environment: Option<Environment>,
     pub health_after: Option<Health>,
     /// Changes of who answers at the ingress, in order of time.
@@ -54,7 +71,7 @@ pub(super) struct Run<'f> {
 /// # Errors
 /// What makes the files no run at all: a plan or timeline that is missing, broken, or of another run.
 pub fn recompute(files: &Files) -> Result<RunResult, Refusal> {
-    Run::read(files).map(|run| run.result())
+    Run::read(files, None).map(|run| run.result())
 }
 
 fn missing(file: &str) -> Refusal {
@@ -62,12 +79,13 @@ fn missing(file: &str) -> Refusal {
 }
 
 impl<'f> Run<'f> {
-    /// Reads the files.
-    pub(super) fn read(files: &'f Files) -> Result<Run<'f>, Refusal> {
+    /// Reads the files. What rests on the word of `sealer` alone is not proven by it.
+    pub(super) fn read(files: &'f Files, sealer: Option<KeyId>) -> Result<Run<'f>, Refusal> {
         let plan = read_plan(files)?;
         let bytes = files.get(timeline::FILE).ok_or_else(|| missing(timeline::FILE))?;
         let events = timeline::read(bytes, timeline::FILE)?;
         let begin = read_begin(&events, &plan)?;
+        check_count(&events, &plan)?;
         let group = begin.group.clone();
         let mut run = Run {
             files,
@@ -77,6 +95,8 @@ impl<'f> Run<'f> {
             events,
             series: Vec::new(),
             sentinel: None,
+            begun: None,
+            sealer,
             environment: None,
             health_after: None,
             changes: Vec::new(),
@@ -84,16 +104,53 @@ impl<'f> Run<'f> {
         };
         let wrong = std::mem::take(&mut run.documents.problems);
         run.problems.extend(wrong.into_iter().map(|(file, why)| Problem { file, why }));
+        match begun::find(&run.plan, &run.events, &run.documents) {
+            Ok(begun) => run.begun = begun,
+            Err(why) => run.problems.push(Problem { file: timeline::FILE.to_owned(), why }),
+        }
+        run.check_reach();
         run.read_all_series();
         run.environment = run.read_json(run_dir::ENVIRONMENT);
         run.health_after = run.read_json("collect/health-after.json");
         run.changes = run.ingress().flat_map(measure::changes).collect();
-        run.changes.sort_by_key(|change| (change.first_good_ns, change.prober.clone()));
+        if run.changes.len() > CHANGES_CAP {
+            let expected = format!("at most {CHANGES_CAP} changes of who answers");
+            return Err(Refusal::new(Class::TooMany, run_dir::PROBES, expected, run.changes.len()));
+        }
+        run.changes.sort_by(|a, b| (a.first_good_us, &a.prober).cmp(&(b.first_good_us, &b.prober)));
         Ok(run)
+    }
+
+    /// The records reach as far as what others had seen of the chain: none was cut off behind.
+    fn check_reach(&mut self) {
+        let Some(head) = self.documents.head.as_ref().map(|head| (head.epoch, head.seq)) else {
+            return;
+        };
+        let of_lease = self.documents.lease.iter().map(|entry| (entry.entry.head.epoch, entry.entry.head.seq));
+        let of_receipts = self.documents.receipts.values().map(|receipt| (receipt.head.epoch, receipt.head.seq));
+        if let Some(seen) = of_lease.chain(of_receipts).max().filter(|seen| *seen > head) {
+            let why = format!("the records end at {}, and one of the nodes had seen record {}", head.1, seen.1);
+            self.problems.push(Problem { file: run_dir::CHAIN.to_owned(), why });
+        }
     }
 
     fn read_all_series(&mut self) {
         let files = self.files;
+        let mut named = BTreeSet::new();
+        for one in begun::announced(&self.events) {
+            let file = match one.name.as_str() {
+                "sentinel" => run_dir::SENTINEL.to_owned(),
+                name => format!("{}/{name}.jsonl", run_dir::PROBES),
+            };
+            if files.get(&file).is_none() {
+                let why = format!("the timeline names the prober {}, and its series is not there", one.name);
+                self.problems.push(Problem { file: file.clone(), why });
+            }
+            if !named.insert(one.name.clone()) {
+                let why = format!("the timeline names the prober {} twice", one.name);
+                self.problems.push(Problem { file, why });
+            }
+        }
         for (file, bytes) in files.below(run_dir::PROBES, ".jsonl") {
             match self.read_series(file, bytes) {
                 Ok(series) => self.series.push(series),
@@ -127,8 +184,12 @@ impl<'f> Run<'f> {
             return refuse("the challenge of the plan".into(), format!("`{}`", series.head.challenge));
         }
         let name = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".jsonl");
+        let kind = if file == run_dir::SENTINEL { "sentinel" } else { "prober" };
+        if (series.head.kind.as_str(), series.head.prober.as_str()) != (kind, name) {
+            return refuse(format!("the {kind} {name}"), format!("the {} {}", series.head.kind, series.head.prober));
+        }
         let announced = self.events.iter().find_map(|event| match &event.what {
-            What::Prober { name: told, key, .. } if told == name => Some((event, key)),
+            What::Prober { name: told, of, key } if told == name => Some((of, key)),
             _ => None,
         });
         match announced {
@@ -136,6 +197,7 @@ impl<'f> Run<'f> {
             Some((_, key)) if *key != series.head.key => {
                 refuse(format!("the key {key} that the timeline was told"), series.head.key)
             }
+            Some((of, _)) if *of != series.head.of => refuse(format!("a series of {of}, as announced"), series.head.of),
             Some(_) => Ok(series),
         }
     }
@@ -161,16 +223,17 @@ impl<'f> Run<'f> {
     }
 
     /// Milliseconds after the beginning, of a moment in the same boot.
-    fn after_begin(&self, boot_id: &str, ns: u64) -> Option<u64> {
-        (boot_id == self.boot()).then(|| ns.saturating_sub(self.events[0].mono_ns) / MS)
+    fn after_begin(&self, boot_id: &str, us: u64) -> Option<u64> {
+        (boot_id == self.boot()).then(|| us.saturating_sub(self.events[0].mono_us) / MS)
     }
 
-    /// The time between two events: by the clock since boot, or by wall clocks where the machine was started anew.
-    pub(super) fn between(from: &Event, to: &Event) -> u64 {
+    /// The time between two events: by the clock since boot, or by wall clocks where the machine was started anew; nothing
+    /// where they went back.
+    pub(super) fn between(from: &Event, to: &Event) -> Option<u64> {
         if from.boot_id == to.boot_id {
-            return measure::ms(from.mono_ns, to.mono_ns);
+            return Some(measure::ms(from.mono_us, to.mono_us));
         }
-        u64::try_from(to.wall.duration_since(from.wall).as_millis()).unwrap_or(0)
+        u64::try_from(to.wall.duration_since(from.wall).as_millis()).ok()
     }
 
     /// The first fault.
@@ -181,17 +244,16 @@ impl<'f> Run<'f> {
         })
     }
 
-    /// What was reported of a check last.
-    fn reported(&self, id: &str) -> Option<&CheckResult> {
-        self.events.iter().rev().find_map(|event| match &event.what {
-            What::Check(check) if check.id == id => Some(check),
-            _ => None,
-        })
-    }
-
-    /// Whether somebody let a step or check off.
-    fn is_waived(&self, id: &str) -> bool {
-        self.events.iter().any(|event| matches!(&event.what, What::Waive { id: waived, .. } if waived == id))
+    /// Whether a fault was undone after it was made; nothing for another event.
+    pub(super) fn is_healed(&self, event: &Event) -> Option<bool> {
+        let What::Fault { fault, node, .. } = &event.what else {
+            return None;
+        };
+        let heals = |later: &Event| {
+            later.i > event.i
+                && matches!(&later.what, What::Heal { fault: healed, node: at, .. } if (healed, at) == (fault, node))
+        };
+        Some(self.events.iter().any(heals))
     }
 
     /// What it amounts to.
@@ -202,10 +264,6 @@ impl<'f> Run<'f> {
         let checks = self.checks(&measured, &steps);
         let verdict = self.verdict(&steps, &checks);
         let failed_step = steps.iter().find(|step| step.status == StepStatus::Failed).map(|step| step.id.clone());
-        let begun = self.events.iter().find_map(|event| match &event.what {
-            What::Recorded { phase, seq, digest } if phase == "begun" => Some(Pointer { seq: *seq, digest: *digest }),
-            _ => None,
-        });
         let head = self.documents.head.as_ref();
         let manifest = self.documents.manifest.as_ref();
         let mut problems = self.problems.clone();
@@ -217,7 +275,7 @@ impl<'f> Run<'f> {
             scenario: self.plan.scenario.clone(),
             group: self.plan.group.clone(),
             mode: self.plan.mode,
-            grade: self.grade(&checks),
+            grade: self.grade(verdict, &checks),
             verdict,
             failed_step,
             operator: self.begin.operator.clone(),
@@ -227,7 +285,7 @@ impl<'f> Run<'f> {
             plan_sha256: self.plan.plan_sha256,
             chain: self.begin.chain,
             root: self.begin.root,
-            begun,
+            begun: self.begun.map(|begun| begun.place),
             head: head.map(|head| Head { seq: head.seq, epoch: head.epoch, term: head.term, sha256: head.digest }),
             manifest: manifest.map(|(manifest, _)| ManifestFacts {
                 name: manifest.manifest.name.clone(),
@@ -239,7 +297,7 @@ impl<'f> Run<'f> {
             tool: self.begin.tool.clone(),
             started: self.events[0].wall,
             ended: last.wall.max(self.events[0].wall),
-            duration_ms: Self::between(&self.events[0], last),
+            duration_ms: Self::between(&self.events[0], last).unwrap_or(0),
             measured,
             limits: self.plan.thresholds.clone(),
             phases: self.phases(&steps),
@@ -285,7 +343,7 @@ impl<'f> Run<'f> {
             let series = self.series.iter().find(|series| series.head.prober == change.prober)?;
             Some(series.head.interval_ms)
         };
-        let lost = self.sentinel.as_ref().map(measure::lost);
+        let lost = self.sentinel.as_ref().and_then(measure::loss);
         let receipts = self.documents.receipts.values();
         let newest = receipts.clone().max_by_key(|receipt| receipt.finished);
         let between = |from: Option<jiff::Timestamp>, to: Option<jiff::Timestamp>| {
@@ -304,7 +362,7 @@ impl<'f> Run<'f> {
         });
         let answered = worst.and_then(|change| {
             let series = self.series.iter().find(|series| series.head.prober == change.prober)?;
-            let sample = series.samples().find(|sample| sample.done_ns == change.first_good_ns)?;
+            let sample = series.samples().find(|sample| sample.done_us == change.first_good_us)?;
             Some(sample.wall)
         });
         Measured {
@@ -316,212 +374,19 @@ impl<'f> Run<'f> {
             fault_to_claim_ms: between(fault, claimed),
             claim_to_answer_ms: between(claimed, answered),
             changes: self.changes.clone(),
-            restored_bytes: newest.map(|_| receipts.clone().map(|receipt| receipt.restored.bytes).sum()),
-            restored_files: newest.map(|_| receipts.clone().map(|receipt| receipt.restored.files).sum()),
-        }
-    }
-
-    /// The steps of the plan, and what is done at the end, each as its last attempt ended.
-    fn steps(&self) -> Vec<Step> {
-        let planned = self.plan.steps.iter().chain(&self.plan.always);
-        let of_plan: Vec<Step> = planned
-            .map(|planned| {
-                self.step(&planned.id, &planned.phase, &planned.title, planned.timeout_seconds.saturating_mul(1000))
-            })
-            .collect();
-        // The way back is in the timeline only when it was gone.
-        let mut others = Vec::new();
-        for event in &self.events {
-            if let (What::StepBegin { phase, title, timebox_ms }, Some(id)) = (&event.what, &event.step)
-                && of_plan.iter().chain(&others).all(|step: &Step| step.id != *id)
-            {
-                others.push(self.step(id, phase, title, timebox_ms.unwrap_or(u64::MAX / MS)));
-            }
-        }
-        of_plan.into_iter().chain(others).collect()
-    }
-
-    fn step(&self, id: &str, phase: &str, title: &str, timebox_ms: u64) -> Step {
-        let of = |event: &&Event| event.step.as_deref() == Some(id);
-        let begun = self.events.iter().filter(of).find(|event| matches!(event.what, What::StepBegin { .. }));
-        let ended = self.events.iter().rev().filter(of).find(|event| matches!(event.what, What::StepEnd { .. }));
-        let (status, error, evidence) = match ended.map(|event| &event.what) {
-            Some(What::StepEnd { status, error, evidence }) => (*status, error.clone(), evidence.clone()),
-            // Begun and never ended: whoever did it is gone.
-            _ if begun.is_some() => (StepStatus::Failed, None, Vec::new()),
-            _ => (StepStatus::NotRun, None, Vec::new()),
-        };
-        Step {
-            id: id.to_owned(),
-            phase: phase.to_owned(),
-            title: title.to_owned(),
-            status,
-            start_ms: begun.and_then(|event| self.after_begin(&event.boot_id, event.mono_ns)),
-            duration_ms: begun.zip(ended).map(|(begun, ended)| Self::between(begun, ended)),
-            timebox_ms,
-            error,
-            evidence,
-        }
-    }
-
-    fn phases(&self, steps: &[Step]) -> Vec<Phase> {
-        let mut phases: Vec<Phase> = Vec::new();
-        for step in steps {
-            let ends = step.start_ms.zip(step.duration_ms).map(|(start, took)| start + took);
-            match phases.iter_mut().find(|phase| phase.id == step.phase) {
-                Some(phase) => {
-                    phase.status = worse(phase.status, step.status);
-                    phase.start_ms = phase.start_ms.or(step.start_ms);
-                    if let (Some(start), Some(ends)) = (phase.start_ms, ends) {
-                        phase.duration_ms = Some(phase.duration_ms.unwrap_or(0).max(ends.saturating_sub(start)));
-                    }
-                }
-                None => phases.push(Phase {
-                    id: step.phase.clone(),
-                    status: step.status,
-                    start_ms: step.start_ms,
-                    duration_ms: step.duration_ms,
-                    timebox_ms: self
-                        .plan
-                        .thresholds
-                        .get(&format!("{}_seconds", step.phase))
-                        .map(|seconds| seconds.saturating_mul(1000)),
-                }),
-            }
-        }
-        phases
-    }
-
-    /// Every check of the plan and every one that was reported, by id.
-    fn checks(&self, measured: &Measured, steps: &[Step]) -> Vec<Check> {
-        let mut ids: BTreeMap<&str, bool> = BTreeMap::new();
-        for event in &self.events {
-            if let What::Check(check) = &event.what {
-                ids.insert(&check.id, false);
-            }
-        }
-        for check in &self.plan.checks {
-            let required = ids.entry(&check.id).or_default();
-            *required = *required || check.required;
-        }
-        ids.into_iter().map(|(id, required)| self.check(id, required, measured, steps)).collect()
-    }
-
-    fn check(&self, id: &str, required: bool, measured: &Measured, steps: &[Step]) -> Check {
-        let reported = self.reported(id);
-        // A dry run has nothing that could be computed from, and shows nothing.
-        let computed = match self.plan.mode {
-            Mode::Simulated => None,
-            Mode::Execute => rules::judge(id, self, measured, steps),
-        };
-        let check = |status, claim, observed: String, expected: String, source: String| Check {
-            id: id.to_owned(),
-            required,
-            status,
-            claim,
-            observed,
-            expected,
-            source,
-        };
-        if self.is_waived(id) {
-            let observed = "it was waived".to_owned();
-            return check(CheckStatus::Skipped, Claim::Unproven, observed, String::new(), timeline::FILE.to_owned());
-        }
-        match (computed, reported) {
-            (Some(found), Some(said)) if found.holds && said.status == CheckStatus::Failed => check(
-                CheckStatus::Failed,
-                Claim::Asserted,
-                said.observed.clone(),
-                said.expected.clone(),
-                said.source.clone(),
-            ),
-            (Some(found), _) => {
-                let status = if found.holds { CheckStatus::Passed } else { CheckStatus::Failed };
-                // That somebody said all that has to be said does not make it true.
-                let claim = if id == "after-action" { Claim::Asserted } else { Claim::Proven };
-                check(status, claim, found.observed, found.expected, found.source)
-            }
-            (None, Some(said)) => self.asserted(said, check),
-            (None, None) => {
-                let why = "nothing in the bundle speaks of it".to_owned();
-                check(CheckStatus::Skipped, Claim::Unproven, why, String::new(), String::new())
-            }
-        }
-    }
-
-    /// What somebody says and nothing in the bundle lets compute: asserted, and only with the file that it names.
-    fn asserted(
-        &self,
-        said: &CheckResult,
-        check: impl Fn(CheckStatus, Claim, String, String, String) -> Check,
-    ) -> Check {
-        let file = said.source.split('#').next().unwrap_or_default();
-        let is_file =
-            file.contains('/') && !file.contains("://") || file.ends_with(".json") || file.ends_with(".jsonl");
-        if is_file && !file.starts_with('/') && self.files.get(file).is_none() {
-            let observed = format!("{}; {file}, which should show it, is not in the bundle", said.observed);
-            let (expected, source) = (said.expected.clone(), said.source.clone());
-            return check(CheckStatus::Skipped, Claim::Unproven, observed, expected, source);
-        }
-        let claim = match said.status {
-            CheckStatus::Skipped => Claim::Unproven,
-            _ => said.claim.max(Claim::Asserted),
-        };
-        check(said.status, claim, said.observed.clone(), said.expected.clone(), said.source.clone())
-    }
-
-    fn verdict(&self, steps: &[Step], checks: &[Check]) -> Verdict {
-        if self.events.iter().any(|event| matches!(event.what, What::Abort { .. })) {
-            return Verdict::Aborted;
-        }
-        let ended = self.events.iter().rev().find_map(|event| match &event.what {
-            What::End { passed } => Some(*passed),
-            _ => None,
-        });
-        let done = |step: &Step| !matches!(step.status, StepStatus::Failed | StepStatus::NotRun);
-        let simulated = self.plan.mode == Mode::Simulated;
-        let holds = |check: &Check| match check.status {
-            CheckStatus::Passed => true,
-            CheckStatus::Failed => false,
-            // C75: skipped is not proven, and not proven is failed. A dry run proves nothing anyway.
-            CheckStatus::Skipped => simulated,
-        };
-        let good = ended == Some(true)
-            && steps.iter().all(done)
-            && checks.iter().filter(|check| check.required).all(holds)
-            && self.problems.is_empty();
-        if good { Verdict::Passed } else { Verdict::Failed }
-    }
-
-    fn grade(&self, checks: &[Check]) -> Grade {
-        let passed = |id: &str| checks.iter().any(|check| check.id == id && check.status == CheckStatus::Passed);
-        let proven = |id: &str| passed(id) && checks.iter().any(|check| check.id == id && check.claim == Claim::Proven);
-        let by_hand = self.events.iter().any(|event| matches!(event.what, What::Manual { .. } | What::Waive { .. }));
-        let took_over = !self.changes.is_empty();
-        match self.plan.mode {
-            Mode::Simulated => Grade::Simulated,
-            Mode::Execute if took_over && passed("cold-restore") => {
-                let best = proven("tool-unchanged") && proven("teardown") && !by_hand;
-                if best { Grade::Aaa } else { Grade::Full }
-            }
-            Mode::Execute if took_over => Grade::LiveTakeover,
-            Mode::Execute => Grade::IsolatedRestore,
+            restored_bytes: newest.map(|_| sum(&mut receipts.clone().map(|receipt| receipt.restored.bytes))),
+            restored_files: newest.map(|_| sum(&mut receipts.clone().map(|receipt| receipt.restored.files))),
         }
     }
 
     fn faults(&self) -> Vec<Fault> {
         self.collect(|event| match &event.what {
-            What::Fault { fault, node, at_mono_ns, boot_id } => {
-                let heals = |event: &Event| {
-                    matches!(&event.what, What::Heal { fault: healed, node: at, .. } if (healed, at) == (fault, node))
-                };
-                Some(Fault {
-                    fault: fault.clone(),
-                    node: node.clone(),
-                    at_ms: self.after_begin(boot_id, *at_mono_ns),
-                    healed: self.events.iter().any(heals),
-                })
-            }
+            What::Fault { fault, node, at_mono_us, boot_id } => Some(Fault {
+                fault: fault.clone(),
+                node: node.clone(),
+                at_ms: self.after_begin(boot_id, *at_mono_us),
+                healed: self.is_healed(event) == Some(true),
+            }),
             _ => None,
         })
     }
@@ -556,16 +421,9 @@ impl<'f> Run<'f> {
     }
 }
 
-/// The worse of two ends.
-fn worse(a: StepStatus, b: StepStatus) -> StepStatus {
-    let rank = |status: StepStatus| match status {
-        StepStatus::Ok => 0,
-        StepStatus::Skipped => 1,
-        StepStatus::Waived => 2,
-        StepStatus::NotRun => 3,
-        StepStatus::Failed => 4,
-    };
-    if rank(a) >= rank(b) { a } else { b }
+/// A sum that does not overflow.
+fn sum(numbers: &mut dyn Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 fn prober(series: &Series) -> Prober {
@@ -599,7 +457,67 @@ fn read_plan(files: &Files) -> Result<PlanFacts, Refusal> {
         return Err(Refusal::new(Class::Hash, object, digest, plan.plan_sha256)
             .with_hint("the plan was edited after it was approved"));
     }
+    check_plan(&plan)?;
     Ok(plan)
+}
+
+/// Names that say what they are, steps to do, and limits that a result can hold.
+fn check_plan(plan: &PlanFacts) -> Result<(), Refusal> {
+    let at = |field: &str| format!("{}#/{field}", run_dir::PLAN);
+    for (field, name) in [("id", &plan.id), ("scenario", &plan.scenario), ("group", &plan.group)] {
+        if !is_name(name) {
+            return Err(Refusal::new(Class::Json, at(field), "1 to 64 of [a-z0-9._-]", excerpt(name)));
+        }
+    }
+    if !matches!(plan.kind.as_str(), "drill" | "failover") {
+        return Err(Refusal::new(Class::Json, at("kind"), "`drill` or `failover`", excerpt(&plan.kind)));
+    }
+    if plan.steps.is_empty() {
+        return Err(Refusal::new(Class::Evidence, at("steps"), "steps", "none")
+            .with_hint("a run without a step shows nothing; run it with its scenario"));
+    }
+    let steps = || plan.steps.iter().chain(&plan.always);
+    for (field, count, cap) in [("steps", steps().count(), STEPS_CAP), ("checks", plan.checks.len(), CHECKS_CAP)] {
+        if count > cap {
+            return Err(Refusal::new(Class::TooMany, at(field), format!("at most {cap}"), count));
+        }
+    }
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = steps().find(|step| !ids.insert(&step.id)) {
+        return Err(Refusal::new(Class::Evidence, at("steps"), "each step once", excerpt(&twice.id)));
+    }
+    let limits = steps().map(|step| step.timeout_seconds).chain(plan.thresholds.values().copied());
+    if let Some(long) = limits.max().filter(|seconds| *seconds > LIMIT_CAP_SECONDS) {
+        return Err(Refusal::new(Class::TooBig, run_dir::PLAN, format!("limits up to {LIMIT_CAP_SECONDS}"), long));
+    }
+    Ok(())
+}
+
+/// What a timeline may have beside its plan is bounded.
+fn check_count(events: &[Event], plan: &PlanFacts) -> Result<(), Refusal> {
+    let (mut checks, mut steps, mut probers, mut faults) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
+    for event in events {
+        match &event.what {
+            What::Check(check) => drop(checks.insert(check.id.as_str())),
+            What::StepBegin { .. } => drop(steps.insert(event.step.as_deref())),
+            What::Prober { .. } => probers += 1,
+            What::Fault { .. } => faults += 1,
+            _ => {}
+        }
+    }
+    checks.extend(plan.checks.iter().map(|check| check.id.as_str()));
+    let counts = [
+        ("checks", checks.len(), CHECKS_CAP),
+        ("steps", steps.len(), STEPS_CAP),
+        ("probers", probers, PROBERS_CAP),
+        ("faults", faults, FAULTS_CAP),
+    ];
+    for (what, count, cap) in counts {
+        if count > cap {
+            return Err(Refusal::new(Class::TooMany, timeline::FILE, format!("at most {cap} {what}"), count));
+        }
+    }
+    Ok(())
 }
 
 /// The first event; what it says of the plan must be so.

@@ -7,17 +7,19 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use manifests::digest::Digest;
-use manifests::document::drill::{Begun, Drill, Ended};
+use manifests::document::drill::{Begun, Drill, Ended, Prober};
 use manifests::document::evidence::{EVIDENCE_CAP, Evidence};
-use manifests::document::record::Pointer;
+use manifests::document::record::{Body, Pointer};
 use manifests::document::root::Root;
 use manifests::refusal::{Class, Refusal};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use snapkit::chain::{Chain, ChainError};
 use snapkit::drills::{self, Recorded};
 use snapkit::leadership::AgentSocket;
 use snapkit::store::mirrored::Listener;
 
+use super::event::Mode;
 use super::facts::{PlanFacts, plan_digest};
 use super::timeline::strict;
 use crate::config::{AgentConfig, ConfigError};
@@ -70,42 +72,75 @@ pub struct Done {
     pub warnings: Vec<String>,
 }
 
-/// What a plan or a signed statement comes to as a record; the statement is verified under `root`.
+/// A run that begins, as it is given to whoever records it: its plan, and who measures it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beginning {
+    /// Always [`BEGINNING_SCHEMA`].
+    pub schema: String,
+    /// The plan.
+    pub plan: Value,
+    /// Who measures it, with their keys.
+    pub probers: Vec<Prober>,
+}
+
+/// The schema of a [`Beginning`].
+pub const BEGINNING_SCHEMA: &str = "bootstrap.begun/1";
+
+/// What is recorded, and the statement that it is taken from.
+#[derive(Debug)]
+struct Incoming {
+    drill: Drill,
+    said: Option<Box<Evidence>>,
+}
+
+/// What a plan, a beginning or a signed statement comes to as a record; the statement is verified under `root`.
 ///
-/// # Errors
-/// [`Class::Json`] for neither of the two; [`Class::Hash`] for a plan that was edited; those of [`Evidence::verify`].
-pub fn drill_of(bytes: &[u8], root: &Root, pin: &Digest, chain: &Digest) -> Result<Drill, Refusal> {
+/// [`Class::Json`] for neither of them; [`Class::Hash`] for a plan that was edited; those of [`Evidence::verify`].
+fn drill_of(bytes: &[u8], root: &Root, pin: &Digest, chain: &Digest) -> Result<Incoming, Refusal> {
     let object = "what is to be recorded";
     let value: Value = strict(bytes, CAP, object)?;
     if value.get("payloadType").is_some() {
         let verified = Evidence::verify(bytes, root, pin, Some(chain), object)?;
         let said = verified.evidence;
-        return Ok(Drill::Ended(Ended {
-            id: said.id,
+        let drill = Drill::Ended(Ended {
+            id: said.id.clone(),
             begun: said.begun,
-            mode: said.mode,
-            verdict: said.verdict,
+            mode: said.mode.clone(),
+            verdict: said.verdict.clone(),
             bundle: verified.bundle,
             rto_ms: said.rto_ms,
             rpo_events: said.rpo_events,
-        }));
+        });
+        return Ok(Incoming { drill, said: Some(Box::new(said)) });
     }
-    let plan: PlanFacts = strict(bytes, CAP, object)?;
+    let (value, mut probers) = match value.get("schema").and_then(Value::as_str) {
+        Some(BEGINNING_SCHEMA) => {
+            let beginning: Beginning = strict(bytes, CAP, object)?;
+            (beginning.plan, beginning.probers)
+        }
+        _ => (value, Vec::new()),
+    };
+    probers.sort();
+    let plan: PlanFacts = serde_json::from_value(value.clone())
+        .map_err(|error| Refusal::new(Class::Json, object, "a plan, or the statement of a bundle", error))?;
     let digest = plan_digest(&value);
     if digest != plan.plan_sha256 {
         return Err(Refusal::new(Class::Hash, format!("{object}#/plan_sha256"), digest, plan.plan_sha256));
     }
-    Ok(Drill::Begun(Begun {
+    let drill = Drill::Begun(Begun {
         id: plan.id,
         kind: plan.kind,
         scenario: plan.scenario,
         mode: plan.mode.word().to_owned(),
         plan: digest,
         challenge: plan.challenge.filter(|challenge| !challenge.is_empty()),
-    }))
+        probers,
+    });
+    Ok(Incoming { drill, said: None })
 }
 
-/// Records a plan that begins, or a statement with which a run ended, in the chain of the node at `node`.
+/// Records a run that begins ([`Beginning`], or its plan alone), or a statement with which one ended, in the chain of the node at `node`.
 ///
 /// Under a lease, the agent of the node is asked whether it leads, before and while the record is made.
 ///
@@ -126,10 +161,12 @@ pub fn record(
     let origin = Origin::open(&from, agent.manifest.as_deref(), &config, listener)?;
     let now = Timestamp::now();
     let chain = origin.chain(now)?;
-    let drill = drill_of(bytes, chain.root(), &origin.pin.root, &chain.id())?;
-    check_begun(&chain, &drill)?;
-    let socket = AgentSocket::new(&node.join(crate::client::SOCKET));
+    let Incoming { drill, said } = drill_of(bytes, chain.root(), &origin.pin.root, &chain.id())?;
     let has_lease = chain.head()?.head.term > 0;
+    if let Some(said) = said {
+        check_begun(&chain, &said, has_lease)?;
+    }
+    let socket = AgentSocket::new(&node.join(crate::client::SOCKET));
     let chain = if has_lease { chain.led(&socket) } else { chain };
     let key = origin.trust.read_node_key(&origin.pin.root)?;
     let name = agent.node.clone().unwrap_or_else(|| "node".to_owned());
@@ -143,15 +180,29 @@ pub fn record(
     }
 }
 
-/// The record with which a run says that it began is in this chain, and says the same.
-fn check_begun(chain: &Chain<'_>, drill: &Drill) -> Result<(), RecordError> {
-    let Drill::Ended(Ended { id, begun: Some(begun), .. }) = drill else {
-        return Ok(());
+/// The record with which a run says that it began is in this chain, and says the same. Where there is a lease, a run that
+/// was executed has one, unless its leader was lost.
+fn check_begun(chain: &Chain<'_>, said: &Evidence, has_lease: bool) -> Result<(), RecordError> {
+    let id = &said.id;
+    let Some(begun) = said.begun else {
+        let lost = (said.kind.as_str(), said.scenario.as_str()) == ("failover", "emergency");
+        if !has_lease || lost || said.mode != Mode::Execute.word() {
+            return Ok(());
+        }
+        let expected = format!("a run that the chain was told of when {id} began");
+        let refusal = Refusal::new(Class::Mix, "what is to be recorded", expected, "an end without a beginning");
+        return Err(refusal.with_hint("run it again, where a node that leads can be reached when it begins").into());
     };
     let newest = chain.head()?;
     let record = chain.record_under(begun.seq, &newest)?;
-    let is_it =
-        matches!(&record.body, manifests::document::record::Body::Drill(Drill::Begun(there)) if there.id == *id);
+    let is_it = match &record.body {
+        Body::Drill(Drill::Begun(there)) => {
+            let names = [(&there.id, id), (&there.kind, &said.kind), (&there.scenario, &said.scenario)];
+            let same = names.iter().all(|(there, said)| there == said) && there.mode == said.mode;
+            same && there.plan == said.plan && there.challenge == said.challenge
+        }
+        _ => false,
+    };
     if record.digest == begun.digest && is_it {
         return Ok(());
     }

@@ -38,11 +38,11 @@ pub(super) fn computed(run: &Run<'_>, result: &RunResult) -> Vec<(&'static str, 
     let (files, lanes) = (run.files, lanes::Lanes::of(run, result));
     let change = result.measured.changes.iter().max_by_key(|change| change.gap_ms);
     let pre = change.map(|change| {
-        serde_json::json!({ "node": change.from_node, "term": change.from_term, "last_good_ns": change.last_good_ns })
+        serde_json::json!({ "node": change.from_node, "term": change.from_term, "last_good_us": change.last_good_us })
     });
     let post = change.map(|change| {
         serde_json::json!({
-            "node": change.to_node, "term": change.to_term, "first_good_ns": change.first_good_ns, "gap_ms": change.gap_ms,
+            "node": change.to_node, "term": change.to_term, "first_good_us": change.first_good_us, "gap_ms": change.gap_ms,
         })
     });
     let restored: Vec<_> =
@@ -125,7 +125,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// The text on one line, without anything that could play tricks on whoever reads it.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -64,7 +64,7 @@ pub struct RunResult {
     pub started: Timestamp,
     /// When it ended, or its last event.
     pub ended: Timestamp,
-    /// The time between, by the clock since boot where both are of one boot.
+    /// The time between, by the clock since boot where both are of one boot; 0 where a wall clock went back.
     pub duration_ms: u64,
     /// What was measured.
     pub measured: Measured,
@@ -126,6 +126,9 @@ impl Verdict {
 /// How far a run went: what it can be evidence of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Grade {
+    /// Nothing that has a grade is proven, or the run did not pass.
+    #[serde(rename = "none")]
+    None,
     /// Nothing was done.
     #[serde(rename = "simulated")]
     Simulated,
@@ -138,7 +141,8 @@ pub enum Grade {
     /// A takeover and a cold restore.
     #[serde(rename = "full")]
     Full,
-    /// A full drill in which nothing was done by hand, no program changed, and nothing was left behind (C98).
+    /// A full drill in which nothing was done by hand; and no program changed and nothing was left behind, as far as the
+    /// program that ran it found (C98).
     #[serde(rename = "AAA")]
     Aaa,
 }
@@ -147,6 +151,7 @@ impl Grade {
     /// The word that stands in files.
     pub fn word(self) -> &'static str {
         match self {
+            Grade::None => "none",
             Grade::Simulated => "simulated",
             Grade::IsolatedRestore => "isolated-restore",
             Grade::LiveTakeover => "live-takeover",
@@ -222,14 +227,14 @@ pub struct Change {
     pub from_term: u64,
     /// Who gave it.
     pub from_node: String,
-    /// When it was complete, in nanoseconds since boot.
-    pub last_good_ns: u64,
+    /// When it was complete, in microseconds since boot.
+    pub last_good_us: u64,
     /// The term of the first good answer after.
     pub to_term: u64,
     /// Who gave it.
     pub to_node: String,
     /// When it was complete.
-    pub first_good_ns: u64,
+    pub first_good_us: u64,
     /// The time between, rounded up.
     pub gap_ms: u64,
 }

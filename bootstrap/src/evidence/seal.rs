@@ -23,6 +23,7 @@ use super::files::Files;
 use super::recompute::Run;
 use super::result::RunResult;
 use super::run_dir::RunDir;
+use super::timeline::strict;
 use super::{EvidenceError, redact, report};
 
 /// The schema of an index.
@@ -41,6 +42,8 @@ pub const RESULT_ENV: &str = "result.env";
 pub const NOT_LISTED: &[&str] = &[INDEX, STATEMENT, TEST_RESULT, RESULT_ENV];
 /// The version of the renderings: whoever has the same one computes the same bytes.
 pub const RENDERING: u64 = 1;
+/// The largest result in bytes, and the largest index.
+pub(super) const RESULT_CAP: usize = 8 * 1024 * 1024;
 
 /// The index of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,10 +148,14 @@ pub fn seal(run: &RunDir, signer: &dyn Signer) -> Result<Sealed, EvidenceError> 
         write(&name, &cleaned)?;
         files.set(&name, cleaned);
     }
-    let run_files = Run::read(&files)?;
+    let run_files = Run::read(&files, Some(signer.public().id()))?;
     let result = run_files.result();
     let computed = report::computed(&run_files, &result);
     for (name, bytes) in computed {
+        // A number that a strict reader refuses would be found only when it is too late to run it again.
+        if name == RESULT {
+            strict::<serde_json::Value>(&bytes, RESULT_CAP, RESULT)?;
+        }
         write(name, &bytes)?;
         files.set(name, bytes);
     }
@@ -205,8 +212,7 @@ fn without_secrets(files: &Files) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
             )
             .with_hint("take it out of where it came from, and run again"));
         }
-        let text = String::from_utf8_lossy(bytes);
-        cleaned.push((name.to_owned(), redact::clean(&text).0.into_bytes()));
+        cleaned.push((name.to_owned(), redact::clean(bytes)));
     }
     Ok(cleaned)
 }

@@ -13,7 +13,7 @@ use manifests::keys::{PublicKey, SecretKey};
 use manifests::refusal::{Class, Refusal};
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{lines, strict};
+use super::timeline::{fields, lines, strict};
 
 /// The schema of a series.
 pub const SCHEMA: &str = "bootstrap.series/1";
@@ -64,10 +64,10 @@ pub struct Head {
 pub struct Sample {
     /// Its number, from 0.
     pub i: u64,
-    /// When it was sent, in nanoseconds since boot.
-    pub sent_ns: u64,
+    /// When it was sent, in microseconds since boot.
+    pub sent_us: u64,
     /// When it was answered or given up.
-    pub done_ns: u64,
+    pub done_us: u64,
     /// When it was sent, by the wall clock.
     pub wall: Timestamp,
     /// Whether a node answered that it serves.
@@ -92,10 +92,10 @@ pub struct Sample {
 pub struct Acknowledged {
     /// The number that the application gave it.
     pub n: u64,
-    /// When it was sent, in nanoseconds since boot.
-    pub sent_ns: u64,
+    /// When it was sent, in microseconds since boot.
+    pub sent_us: u64,
     /// When it was acknowledged.
-    pub done_ns: u64,
+    pub done_us: u64,
     /// When it was sent, by the wall clock.
     pub wall: Timestamp,
     /// The node that acknowledged it.
@@ -112,10 +112,10 @@ pub struct Acknowledged {
 pub struct Recovered {
     /// That number.
     pub recovered: u64,
-    /// When it was asked for, in nanoseconds since boot.
-    pub sent_ns: u64,
+    /// When it was asked for, in microseconds since boot.
+    pub sent_us: u64,
     /// When it was answered.
-    pub done_ns: u64,
+    pub done_us: u64,
     /// When it was asked for, by the wall clock.
     pub wall: Timestamp,
     /// The node that answered.
@@ -132,10 +132,10 @@ pub struct Recovered {
 pub struct Refused {
     /// Why.
     pub error: String,
-    /// When it was sent, in nanoseconds since boot.
-    pub sent_ns: u64,
+    /// When it was sent, in microseconds since boot.
+    pub sent_us: u64,
     /// When it was given up.
-    pub done_ns: u64,
+    pub done_us: u64,
     /// When it was sent, by the wall clock.
     pub wall: Timestamp,
 }
@@ -148,8 +148,8 @@ pub struct Tail {
     pub end: bool,
     /// The number of lines between the first and this one.
     pub count: u64,
-    /// When it ended, in nanoseconds since boot.
-    pub done_ns: u64,
+    /// When it ended, in microseconds since boot.
+    pub done_us: u64,
     /// Why.
     pub why: String,
 }
@@ -193,10 +193,10 @@ impl Line {
     /// When it was sent and when it was done.
     pub fn times(&self) -> (u64, u64) {
         match self {
-            Line::Sample(line) => (line.sent_ns, line.done_ns),
-            Line::Acknowledged(line) => (line.sent_ns, line.done_ns),
-            Line::Recovered(line) => (line.sent_ns, line.done_ns),
-            Line::Refused(line) => (line.sent_ns, line.done_ns),
+            Line::Sample(line) => (line.sent_us, line.done_us),
+            Line::Acknowledged(line) => (line.sent_us, line.done_us),
+            Line::Recovered(line) => (line.sent_us, line.done_us),
+            Line::Refused(line) => (line.sent_us, line.done_us),
         }
     }
 
@@ -280,13 +280,14 @@ impl Series {
             if !fits {
                 return refuse(at, format!("a line of a {}", self.head.kind), "another".into());
             }
+            // One question after the other: an answer that came later than the next question was never waited for.
             if done < sent || sent < last {
                 return refuse(at, format!("times that go on from {last}"), format!("{sent} to {done}"));
             }
-            last = sent;
+            last = done;
         }
-        if !self.end.end || self.end.done_ns < last {
-            return refuse(self.lines.len(), format!("an end after {last}"), self.end.done_ns.to_string());
+        if !self.end.end || self.end.done_us < last {
+            return refuse(self.lines.len(), format!("an end after {last}"), self.end.done_us.to_string());
         }
         Ok(())
     }
@@ -354,10 +355,10 @@ fn line_of(line: &[u8], object: &str) -> Result<Line, Refusal> {
     let tree = json::Tree::read(line, LINE_CAP, object)?;
     let has = |name: &str| tree.get(name).is_some();
     Ok(match () {
-        () if has("i") => Line::Sample(strict(line, LINE_CAP, object)?),
-        () if has("recovered") => Line::Recovered(strict(line, LINE_CAP, object)?),
-        () if has("n") => Line::Acknowledged(strict(line, LINE_CAP, object)?),
-        () => Line::Refused(strict(line, LINE_CAP, object)?),
+        () if has("i") => Line::Sample(fields(line, object)?),
+        () if has("recovered") => Line::Recovered(fields(line, object)?),
+        () if has("n") => Line::Acknowledged(fields(line, object)?),
+        () => Line::Refused(fields(line, object)?),
     })
 }
 

@@ -36,8 +36,8 @@ pub struct Event {
     pub i: u64,
     /// SHA-256 of the line before, without its end of line; zeroes in the first.
     pub prev: Digest,
-    /// Nanoseconds since boot, of the machine that wrote the line.
-    pub mono_ns: u64,
+    /// Nicroseconds since boot, of the machine that wrote the line.
+    pub mono_us: u64,
     /// The boot that they count from.
     pub boot_id: String,
     /// The wall clock.
@@ -57,7 +57,7 @@ pub struct Event {
 struct Wire {
     i: u64,
     prev: Digest,
-    mono_ns: u64,
+    mono_us: u64,
     boot_id: String,
     wall: Timestamp,
     node: String,
@@ -74,7 +74,7 @@ impl Event {
         let wire = Wire {
             i: self.i,
             prev: self.prev,
-            mono_ns: self.mono_ns,
+            mono_us: self.mono_us,
             boot_id: self.boot_id.clone(),
             wall: self.wall,
             node: self.node.clone(),
@@ -87,10 +87,10 @@ impl Event {
     }
 
     fn of_line(line: &[u8], object: &str) -> Result<Event, Refusal> {
-        let Wire { i, prev, mono_ns, boot_id, wall, node, actor, step, kind, data } = strict(line, LINE_CAP, object)?;
+        let Wire { i, prev, mono_us, boot_id, wall, node, actor, step, kind, data } = strict(line, LINE_CAP, object)?;
         let what = serde_json::from_value(serde_json::json!({ "kind": kind, "data": data }))
             .map_err(|error| Refusal::new(Class::Json, object, "an event of a known kind", error))?;
-        Ok(Event { i, prev, mono_ns, boot_id, wall, node, actor, step, what })
+        Ok(Event { i, prev, mono_us, boot_id, wall, node, actor, step, what })
     }
 }
 
@@ -98,7 +98,8 @@ impl Event {
 ///
 /// # Errors
 /// [`Class::Json`] for a line that is no event, [`Class::Hash`] where `prev` is not the hash of the line before,
-/// [`Class::Seq`] where the numbers do not count up, [`Class::TooBig`].
+/// [`Class::Seq`] where the numbers do not count up, [`Class::Inconsistent`] where times go back or the boot changes without
+/// `resume`, [`Class::TooBig`].
 pub fn read(bytes: &[u8], file: &str) -> Result<Vec<Event>, Refusal> {
     if bytes.len() > CAP {
         return Err(Refusal::new(Class::TooBig, file, format!("at most {CAP} bytes"), bytes.len()));
@@ -115,15 +116,36 @@ pub fn read(bytes: &[u8], file: &str) -> Result<Vec<Event>, Refusal> {
             return Err(Refusal::new(Class::Hash, object, format!("`prev` {prev}"), event.prev)
                 .with_hint("the timeline was edited; get an unchanged copy of it"));
         }
+        check_time(events.last(), &event, &object)?;
         prev = Digest::sha256(line);
         events.push(event);
     }
     Ok(events)
 }
 
+/// Times of one boot do not go back, and another boot begins with whoever went on.
+fn check_time(before: Option<&Event>, event: &Event, object: &str) -> Result<(), Refusal> {
+    match before {
+        Some(before) if before.boot_id != event.boot_id && !matches!(event.what, What::Resume { .. }) => {
+            let expected = "`resume` as the first event of another boot";
+            Err(Refusal::new(Class::Inconsistent, object, expected, "another event"))
+        }
+        Some(before) if before.boot_id == event.boot_id && event.mono_us < before.mono_us => {
+            let expected = format!("`mono_us` from {} on", before.mono_us);
+            Err(Refusal::new(Class::Inconsistent, object, expected, event.mono_us))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads strict JSON: what parsers disagree on is refused before anything of it has a meaning.
 pub(super) fn strict<T: DeserializeOwned>(bytes: &[u8], cap: usize, object: &str) -> Result<T, Refusal> {
     json::Tree::read(bytes, cap, object)?;
+    fields(bytes, object)
+}
+
+/// Reads the fields of JSON that was found to be strict.
+pub(super) fn fields<T: DeserializeOwned>(bytes: &[u8], object: &str) -> Result<T, Refusal> {
     serde_json::from_slice(bytes)
         .map_err(|error| Refusal::new(Class::Json, object, "the fields its format names", error))
 }
@@ -206,7 +228,7 @@ impl Timeline {
         let event = Event {
             i: self.next,
             prev: self.prev,
-            mono_ns: mono_ns(),
+            mono_us: mono_us(),
             boot_id: self.boot_id.clone(),
             wall: Timestamp::now(),
             node: self.node.clone(),
@@ -237,9 +259,9 @@ impl Timeline {
     }
 }
 
-/// Nanoseconds since the boot of this machine.
-pub fn mono_ns() -> u64 {
-    u64::try_from(BootTime::now().since_boot().as_nanos()).unwrap_or(u64::MAX)
+/// Nicroseconds since the boot of this machine.
+pub fn mono_us() -> u64 {
+    u64::try_from(BootTime::now().since_boot().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// By which one boot of this machine is told from another.

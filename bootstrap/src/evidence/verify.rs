@@ -14,19 +14,18 @@ use manifests::refusal::{Class, Refusal};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::event::{CheckStatus, Claim, Mode};
+use super::event::{CheckStatus, Claim, Mode, StepStatus};
+use super::excerpt;
 use super::files::Files;
-use super::policy::{self, Policy};
+use super::policy::Policy;
 use super::recompute::Run;
 use super::result::{RunResult, Verdict};
 use super::seal::{
-    INDEX, Index, NOT_LISTED, RENDERING, RESULT, RESULT_ENV, SCHEMA, STATEMENT, TEST_RESULT, evidence_of, role_of,
+    INDEX, Index, NOT_LISTED, RENDERING, RESULT, RESULT_CAP, RESULT_ENV, SCHEMA, STATEMENT, TEST_RESULT, evidence_of,
+    role_of,
 };
 use super::timeline::strict;
 use super::{redact, report};
-
-/// The largest index in bytes.
-const INDEX_CAP: usize = 8 * 1024 * 1024;
 
 /// What a bundle was found to be.
 #[derive(Debug)]
@@ -35,6 +34,8 @@ pub struct Report {
     pub bundle: Option<Digest>,
     /// The statement, if its signature is good.
     pub statement: Option<VerifiedEvidence>,
+    /// The version of the newest root, of the bundle or of the verifier: it says whose keys count.
+    pub root_version: Option<u64>,
     /// What the run amounts to, if that can be computed.
     pub result: Option<RunResult>,
     /// Why it is not believed, the gravest first.
@@ -89,17 +90,29 @@ impl Report {
 /// Checks the bundle in `files`. `pin` is the digest of the first root; `newest` a newer root than the bundle holds, if
 /// the verifier has one.
 pub fn verify(files: &Files, pin: &Digest, newest: Option<&Root>, policy: &Policy, now: Timestamp) -> Report {
-    let mut report = Report { bundle: None, statement: None, result: None, refused: Vec::new(), answers: Vec::new() };
-    report.check_seal(files, pin, newest);
+    let mut report = Report {
+        bundle: None,
+        statement: None,
+        root_version: None,
+        result: None,
+        refused: Vec::new(),
+        answers: Vec::new(),
+    };
+    report.check_seal(files, pin, newest, policy);
     report.check_files(files);
-    match Run::read(files) {
+    let sealer = report.statement.as_ref().map(|statement| statement.evidence.node);
+    match Run::read(files, sealer) {
         Ok(run) => {
             let result = run.result();
             report.check_result(&run, &result);
-            report.ask(&result, policy, now);
+            report.ask(&run, &result, policy, now);
             report.result = Some(result);
         }
         Err(refusal) => report.refused.push(refusal),
+    }
+    // What is not what was sealed is not worth looking through.
+    if !report.refused.is_empty() {
+        return report;
     }
     for (name, bytes) in files.iter() {
         if let Some(line) = redact::find(bytes) {
@@ -123,7 +136,7 @@ fn root_of(files: &Files, pin: &Digest) -> Result<Root, Refusal> {
 
 impl Report {
     /// Index and statements.
-    fn check_seal(&mut self, files: &Files, pin: &Digest, newest: Option<&Root>) {
+    fn check_seal(&mut self, files: &Files, pin: &Digest, newest: Option<&Root>, policy: &Policy) {
         for name in NOT_LISTED {
             if files.get(name).is_none() {
                 self.refused.push(
@@ -143,6 +156,16 @@ impl Report {
         };
         // A key that has left the role since is believed no more, where the verifier knows of it.
         let root = newest.filter(|newest| newest.version() > root.version()).unwrap_or(&root);
+        self.root_version = Some(root.version());
+        if let Some(least) = policy.root_min_version.filter(|least| root.version() < *least) {
+            let expected = format!("version {least} or newer");
+            self.refused.push(
+                Refusal::new(Class::Rollback, "the newest root", expected, format!("version {}", root.version()))
+                    .with_hint(
+                        "keys may have been taken out since; run `snapkit trust add` with the store of the chain",
+                    ),
+            );
+        }
         let verified = match Evidence::verify(statement, root, pin, None, STATEMENT) {
             Ok(verified) => verified,
             Err(refusal) => return self.refused.push(refusal),
@@ -166,7 +189,7 @@ impl Report {
         let Some(bytes) = files.get(INDEX) else {
             return;
         };
-        let index: Index = match strict(bytes, INDEX_CAP, INDEX) {
+        let index: Index = match strict(bytes, RESULT_CAP, INDEX) {
             Ok(index) => index,
             Err(refusal) => return self.refused.push(refusal),
         };
@@ -219,7 +242,7 @@ impl Report {
         let computed = serde_json::to_value(result).expect("plain fields always encode");
         self.compare(files, RESULT, &computed);
         if let (Some(index), Some(bytes)) = (self.bundle, files.get(INDEX))
-            && let Ok(written) = strict::<Index>(bytes, INDEX_CAP, INDEX)
+            && let Ok(written) = strict::<Index>(bytes, RESULT_CAP, INDEX)
         {
             let mut expected = super::seal::index(result, files);
             expected.rendering = written.rendering;
@@ -277,7 +300,7 @@ impl Report {
                 .refused
                 .push(Refusal::new(Class::Missing, name, "the file", "none").with_hint("the bundle is not complete"));
         };
-        match strict::<Value>(bytes, INDEX_CAP, name) {
+        match strict::<Value>(bytes, RESULT_CAP, name) {
             Err(refusal) => self.refused.push(refusal),
             Ok(found) => {
                 if let Some(differs) = difference("", &found, expected) {
@@ -288,9 +311,9 @@ impl Report {
     }
 
     /// Asks what every run must answer, and what the policy asks beside it.
-    fn ask(&mut self, result: &RunResult, policy: &Policy, now: Timestamp) {
-        self.ask_hollow(result);
-        self.ask_replayed(result, policy, now);
+    fn ask(&mut self, run: &Run<'_>, result: &RunResult, policy: &Policy, now: Timestamp) {
+        self.ask_hollow(result, policy);
+        self.ask_replayed(run, result, policy, now);
         let mut answers = Vec::new();
         let mut ask = |metric: &str, value: String, limit: String, file: &str, holds: bool| {
             answers.push(Answer { metric: metric.to_owned(), value, limit, file: file.to_owned(), holds });
@@ -308,6 +331,17 @@ impl Report {
             &file("verdict"),
             result.verdict == Verdict::Passed,
         );
+        for (at, problem) in result.problems.iter().enumerate() {
+            let file = format!("{RESULT}#/problems/{at}");
+            ask(&problem.file, problem.why.clone(), "nothing wrong with it".into(), &file, false);
+        }
+        for (at, step) in result.steps.iter().enumerate().filter(|(_, step)| step.status != StepStatus::Ok) {
+            if result.mode == Mode::Execute && result.verdict != Verdict::Passed {
+                let why = step.error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
+                let value = format!("{}{why}", step.status.word());
+                ask(&format!("step {}", step.id), value, "ok".into(), &format!("{RESULT}#/steps/{at}"), false);
+            }
+        }
         for (at, check) in result.checks.iter().enumerate() {
             let file = format!("{RESULT}#/checks/{at}");
             let must = check.required || policy.required.contains(&check.id);
@@ -364,10 +398,10 @@ impl Report {
     }
 
     /// I01: a pass without the checks that make it one.
-    fn ask_hollow(&mut self, result: &RunResult) {
+    fn ask_hollow(&mut self, result: &RunResult, policy: &Policy) {
         let required = |id: &&str| result.check(id).is_some_and(|check| check.required);
-        let lacking: Vec<&str> =
-            policy::required(&result.kind, &result.scenario).into_iter().filter(|id| !required(id)).collect();
+        let needed = policy.required_of(&result.kind, &result.scenario);
+        let lacking: Vec<&str> = needed.into_iter().filter(|id| !required(id)).collect();
         if !lacking.is_empty() {
             self.refused.push(
                 Refusal::new(
@@ -376,13 +410,16 @@ impl Report {
                     format!("the checks of a {} {}", result.scenario, result.kind),
                     format!("none of {}", lacking.join(", ")),
                 )
-                .with_hint("a pass without its checks shows nothing; run it with a plan that requires them"),
+                .with_hint(
+                    "a pass without its checks shows nothing; run it with a plan that requires them, or name a scenario of \
+                     your own in `scenarios` of the policy",
+                ),
             );
         }
     }
 
     /// I02: another run's bundle in the place of the one that was asked for.
-    fn ask_replayed(&mut self, result: &RunResult, policy: &Policy, now: Timestamp) {
+    fn ask_replayed(&mut self, run: &Run<'_>, result: &RunResult, policy: &Policy, now: Timestamp) {
         let stale = |object: String, expected: String, found: String, hint: &str| {
             Refusal::new(Class::Stale, object, expected, found).with_hint(hint)
         };
@@ -391,15 +428,22 @@ impl Report {
             if found != *challenge {
                 let object = format!("{RESULT}#/challenge");
                 let hint = "it was made for another question; run the drill with this challenge";
-                self.refused.push(stale(object, format!("the challenge `{challenge}`"), format!("`{found}`"), hint));
+                let found = excerpt(&found);
+                self.refused.push(stale(object, format!("the challenge `{challenge}`"), found, hint));
+            } else if run.begun.is_none() && result.mode == Mode::Execute {
+                let expected = format!("a record of the chain with the challenge `{challenge}`");
+                let hint = "whoever sealed it could have written the challenge in afterwards; run it where the chain can be told";
+                self.refused.push(stale(format!("{RESULT}#/begun"), expected, "none".to_owned(), hint));
             }
         }
         if let Some(most) = policy.max_age {
-            let age = now.duration_since(result.ended);
+            // From its beginning, which the chain was told: an end is only as good as who wrote it.
+            let began = run.begun.map_or(result.started, |begun| begun.time.min(result.started));
+            let age = now.duration_since(began);
             let hint = "run the drill again; old evidence shows nothing of today";
             if age > SignedDuration::from(most) {
-                let found = format!("it ended at {}, {} s ago", result.ended, age.as_secs());
-                self.refused.push(stale(format!("{RESULT}#/ended"), format!("at most {most} ago"), found, hint));
+                let found = format!("it began at {began}, {} s ago", age.as_secs());
+                self.refused.push(stale(format!("{RESULT}#/started"), format!("at most {most} ago"), found, hint));
             }
         }
         if result.ended.duration_since(now) > SignedDuration::from_mins(5) {

@@ -8,13 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::is_name;
 use super::record::Pointer;
 use crate::digest::Digest;
-use crate::keys::excerpt;
+use crate::keys::{PublicKey, excerpt};
 use crate::refusal::{Class, Refusal};
 
 /// The payload type.
 pub const PAYLOAD_TYPE: &str = "application/vnd.snapkit.drill+json";
 /// The longest challenge in bytes.
 pub const CHALLENGE_CAP: usize = 255;
+/// The most that measure one run.
+pub const PROBERS_CAP: usize = 256;
+/// The longest name of a series in bytes.
+pub const PROBER_NAME_CAP: usize = 128;
 /// Whether something was changed.
 pub const MODES: &[&str] = &["execute", "simulated"];
 /// How a run ends.
@@ -57,6 +61,21 @@ pub struct Begun {
     /// What whoever will check the evidence gave beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
+    /// Who measures the run, by ascending name; absent where nobody does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probers: Vec<Prober>,
+}
+
+/// Whoever measures a run: its series is believed under this key alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prober {
+    /// The name of its series: 1 to [`PROBER_NAME_CAP`] of `[A-Za-z0-9._-]`.
+    pub name: String,
+    /// What it asks: `ingress`, or the name of a node.
+    pub of: String,
+    /// Its public key, 64 hex digits.
+    pub key: String,
 }
 
 /// A run that ended.
@@ -129,6 +148,7 @@ impl Drill {
         match self {
             Drill::Begun(begun) => {
                 one_of("begun.mode", &begun.mode, MODES, object)?;
+                check_probers(&begun.probers, object)?;
                 begun.challenge.as_deref().map_or(Ok(()), |challenge| check_challenge(challenge, object))
             }
             Drill::Ended(ended) => {
@@ -138,6 +158,32 @@ impl Drill {
             }
         }
     }
+}
+
+/// Refuses names that could be two of one file, and keys that are none.
+fn check_probers(probers: &[Prober], object: &str) -> Result<(), Refusal> {
+    if probers.len() > PROBERS_CAP {
+        let expected = format!("at most {PROBERS_CAP} of `begun.probers`");
+        return Err(Refusal::new(Class::TooMany, object, expected, probers.len()));
+    }
+    if !probers.is_sorted_by(|a, b| a.name < b.name) {
+        let expected = "`begun.probers` by ascending name, each once";
+        return Err(Refusal::new(Class::Json, object, expected, "another order"));
+    }
+    let is_plain = |text: &str| {
+        let any = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        !text.is_empty() && text.len() <= PROBER_NAME_CAP && text.bytes().all(any)
+    };
+    for prober in probers {
+        for (field, text) in [("name", &prober.name), ("of", &prober.of)] {
+            if !is_plain(text) {
+                let expected = format!("`begun.probers.{field}` of 1 to {PROBER_NAME_CAP} of [A-Za-z0-9._-]");
+                return Err(Refusal::new(Class::Json, object, expected, excerpt(text)));
+            }
+        }
+        PublicKey::from_hex(&prober.key).map_err(|refusal| refusal.named(object))?;
+    }
+    Ok(())
 }
 
 /// Refuses another word than one of these.

@@ -59,7 +59,7 @@ pub struct Evidence {
     pub mode: String,
     /// One of [`VERDICTS`].
     pub verdict: String,
-    /// How far the run went: `simulated`, `isolated-restore`, `live-takeover`, `full`, or `AAA`.
+    /// How far the run went: `none`, `simulated`, `isolated-restore`, `live-takeover`, `full`, or `AAA`.
     pub grade: String,
     /// What whoever checks gave beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]

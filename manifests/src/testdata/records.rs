@@ -3,7 +3,7 @@
 use super::Case;
 use crate::chain::{self, Head};
 use crate::digest::Digest;
-use crate::document::drill::{self, Begun, Drill, Ended};
+use crate::document::drill::{self, Begun, Drill, Ended, Prober};
 use crate::document::fence::{self, Fence};
 use crate::document::record::{Body, Header, Pointer, Void, payload_type};
 use crate::document::rollback::{self, Rollback};
@@ -172,7 +172,15 @@ fn drill_begun() -> Begun {
         mode: "execute".into(),
         plan: Digest::sha256(b"plan"),
         challenge: Some("what the auditor asked for".into()),
+        probers: Vec::new(),
     }
+}
+
+/// The same, with the keys of those who measure it.
+fn drill_measured() -> Begun {
+    let prober =
+        |name: &str, of: &str, at: u8| Prober { name: name.into(), of: of.into(), key: key(at).public().to_hex() };
+    Begun { probers: vec![prober("ingress", "ingress", 31), prober("node-a", "a", 32)], ..drill_begun() }
 }
 
 fn drill_ended(begun: Pointer) -> Ended {
@@ -200,6 +208,7 @@ pub(super) fn other_kinds() -> Vec<Case> {
     let image_of = |payload: &str| sign(archive::PAYLOAD_TYPE, payload, &[&node()]);
     let drill_of = |payload: &str, key: &SecretKey| sign(drill::PAYLOAD_TYPE, payload, &[key]);
     let begun = body_text(&header, &Body::Drill(Drill::Begun(drill_begun())));
+    let measured = body_text(&header, &Body::Drill(Drill::Begun(drill_measured())));
     let ended = body_text(&header, &Body::Drill(Drill::Ended(drill_ended(target))));
     let ended_alone = &ended[ended.find(r#""ended":"#).unwrap()..ended.len() - 2];
     let other = Digest::sha256(b"other");
@@ -244,6 +253,30 @@ pub(super) fn other_kinds() -> Vec<Case> {
             back_of(&replaced(&back, r#""target":{"seq":0"#, r#""target":{"seq":1"#), &node()),
         ),
         record("record-drill-begun", "accepted", "a drill begins", drill_of(&begun, &node())),
+        record(
+            "record-drill-measured",
+            "accepted",
+            "a drill begins, with the keys of those who measure it",
+            drill_of(&measured, &node()),
+        ),
+        record(
+            "record-drill-prober-twice",
+            "E_JSON",
+            "two probers of one name",
+            drill_of(&replaced(&measured, r#""name":"node-a""#, r#""name":"ingress""#), &node()),
+        ),
+        record(
+            "record-drill-prober-elsewhere",
+            "E_JSON",
+            "a prober whose name leads out of its directory",
+            drill_of(&replaced(&measured, r#""name":"node-a""#, r#""name":"../node-a""#), &node()),
+        ),
+        record(
+            "record-drill-prober-key",
+            "E_WEAK_KEY",
+            "a prober with a key that verifies anything",
+            drill_of(&replaced(&measured, &key(32).public().to_hex(), &"0".repeat(64)), &node()),
+        ),
         record(
             "record-drill-ended",
             "accepted",

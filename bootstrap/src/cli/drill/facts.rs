@@ -30,7 +30,7 @@ impl Report for Shown {
         writeln!(out, "{} on {}", facts.directory, facts.host)?;
         writeln!(out, "  program {} sha256:{}", facts.version, facts.program_sha256)?;
         writeln!(out, "  configuration sha256:{}", facts.configuration_sha256)?;
-        writeln!(out, "  {} ns since boot {}, {} (kept by {})", facts.mono_ns, facts.boot_id, facts.wall, facts.clock)?;
+        writeln!(out, "  {} µs since boot {}, {} (kept by {})", facts.mono_us, facts.boot_id, facts.wall, facts.clock)?;
         match &facts.active {
             Some(active) => writeln!(out, "  active: {active}"),
             None => writeln!(out, "  nothing is active"),

@@ -66,9 +66,9 @@ impl Report for Done {
     const SCHEMA: &'static str = "bootstrap.fault/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Injected { fault, node, healed, at_mono_ns, wall, processes, .. } = &self.0;
+        let Injected { fault, node, healed, at_mono_us, wall, processes, .. } = &self.0;
         let what = if *healed { "taken back" } else { "injected" };
-        writeln!(out, "{fault} {what} at {wall} ({at_mono_ns} ns since boot): {node}, {} processes", processes.len())
+        writeln!(out, "{fault} {what} at {wall} ({at_mono_us} µs since boot): {node}, {} processes", processes.len())
     }
 }
 

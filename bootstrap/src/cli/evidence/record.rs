@@ -16,8 +16,8 @@ use snapkit::terminal::output::{Output, Report};
 
 /// Put into the chain that a run begins, or how it ended
 ///
-/// Standard input is the plan of a run that begins (`bootstrap.plan/1`), or the signed statement of one that ended
-/// (bundle.dsse.json), which is verified first. It is written with the key of the node; under a lease only the node that
+/// Standard input is a run that begins: its plan and who measures it (`bootstrap.begun/1`), or the plan alone
+/// (`bootstrap.plan/1`). Or it is the signed statement of one that ended (bundle.dsse.json), which is verified first. It is written with the key of the node; under a lease only the node that
 /// leads may. Given again, it finds its own record and adds none.
 #[derive(Debug, Args)]
 pub(super) struct RecordArgs {

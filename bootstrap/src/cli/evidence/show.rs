@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bootstrap::evidence::event::CheckStatus;
 use bootstrap::evidence::files::Files;
 use bootstrap::evidence::recompute::recompute;
+use bootstrap::evidence::report::one_line;
 use bootstrap::evidence::result::RunResult;
 use clap::Args;
 use serde::Serialize;
@@ -51,15 +52,16 @@ impl Report for Shown {
         if let Some(lost) = measured.rpo_events {
             writeln!(out, "  {lost} acknowledged writes lost, over {} ms", measured.rpo_ms.unwrap_or_default())?;
         }
+        let mut line = |text: String| writeln!(out, "  {}", one_line(&text));
         for step in &result.steps {
             let took = step.duration_ms.map_or_else(String::new, |ms| format!(", {ms} of {} ms", step.timebox_ms));
-            writeln!(out, "  step {}: {}{took}", step.id, step.status.word())?;
+            line(format!("step {}: {}{took}", step.id, step.status.word()))?;
         }
         for check in &result.checks {
             let mark = if check.required && check.status != CheckStatus::Passed { " <- required" } else { "" };
             let (status, claim) = (check.status.word(), check.claim.word());
-            writeln!(out, "  check {}: {status}, {claim}: {}{mark}", check.id, check.observed)?;
+            line(format!("check {}: {status}, {claim}: {}{mark}", check.id, check.observed))?;
         }
-        result.problems.iter().try_for_each(|problem| writeln!(out, "  {}: {}", problem.file, problem.why))
+        result.problems.iter().try_for_each(|problem| line(format!("{}: {}", problem.file, problem.why)))
     }
 }

@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use bootstrap::evidence::event::Claim;
+use bootstrap::evidence::event::{CheckStatus, Claim};
 use bootstrap::evidence::files::Files;
 use bootstrap::evidence::policy::Policy;
+use bootstrap::evidence::report::one_line;
 use bootstrap::evidence::verify::{Answer, Outcome, Report as Verified, verify};
 use clap::Args;
 use jiff::Timestamp;
@@ -55,6 +56,9 @@ pub(super) struct VerifyArgs {
     /// The fewest probers that asked the ingress
     #[arg(long, value_name = "COUNT")]
     min_probers: Option<u64>,
+    /// The lowest version of the newest root: judge it by no older one
+    #[arg(long, value_name = "VERSION")]
+    root_min_version: Option<u64>,
     /// Take a run that changed nothing, too
     #[arg(long)]
     allow_simulated: bool,
@@ -69,6 +73,7 @@ struct Verdict {
     outcome: &'static str,
     exit_code: u8,
     bundle: Option<String>,
+    root_version: Option<u64>,
     id: Option<String>,
     kind: Option<String>,
     scenario: Option<String>,
@@ -133,6 +138,7 @@ fn policy(args: &VerifyArgs) -> Result<Policy, CliError> {
     policy.max_age = args.max_age.or(policy.max_age);
     policy.challenge = args.challenge.clone().or(policy.challenge);
     policy.probers = args.min_probers.or(policy.probers);
+    policy.root_min_version = args.root_min_version.or(policy.root_min_version);
     policy.allow_simulated |= args.allow_simulated;
     Ok(policy)
 }
@@ -143,11 +149,16 @@ fn authority(args: &VerifyArgs, files: &Files) -> Result<(Digest, Option<Root>),
         env::current_dir().map_err(|error| CliError::from(error).context("cannot tell the working directory"))?;
     let config = Config::load(&here, &Environment::new(env::vars_os()), &Flags::default())?;
     let trust = TrustDir::new(&config.home.value, &config.cache.value);
-    let known = |pin: &Digest| trust::known_root(pin, &trust, Timestamp::now()).ok();
+    // Not known here is no harm; known and broken or expired is.
+    let known = |pin: &Digest| match trust::known_root(pin, &trust, Timestamp::now()) {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if error.refusal().is_some_and(|refusal| refusal.class() == Class::NoPin) => Ok(None),
+        Err(error) => Err(error),
+    };
     if let Some(text) = &args.pin {
         let pin = text.strip_prefix("sha256:").unwrap_or(text).parse::<Digest>();
         let pin = pin.map_err(|_| CliError::usage(format!("--pin {text} is not sha256: and 64 hex digits")))?;
-        return Ok((pin, known(&pin)));
+        return Ok((pin, known(&pin)?));
     }
     let mut pins: Vec<Digest> = trust.stores()?.into_values().collect();
     pins.sort_unstable();
@@ -155,7 +166,7 @@ fn authority(args: &VerifyArgs, files: &Files) -> Result<(Digest, Option<Root>),
     let first = files.get("chain/root/1.json");
     let is_first = |pin: &&Digest| first.is_some_and(|bytes| Root::parse_first(bytes, pin).is_ok());
     match pins.iter().find(is_first).or(if pins.len() == 1 { pins.first() } else { None }) {
-        Some(pin) => Ok((*pin, known(pin))),
+        Some(pin) => Ok((*pin, known(pin)?)),
         None => {
             let refusal =
                 Refusal::new(Class::NoPin, "the bundle", "a chain to judge it by", "none that is believed here");
@@ -186,6 +197,7 @@ impl Verdict {
             outcome,
             exit_code,
             bundle: report.bundle.map(|bundle| bundle.to_string()),
+            root_version: report.root_version,
             id: result.map(|result| result.id.clone()),
             kind: result.map(|result| result.kind.clone()),
             scenario: result.map(|result| result.scenario.clone()),
@@ -254,7 +266,7 @@ impl Report for Verdict {
     const SCHEMA: &'static str = "bootstrap.evidence-verify/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let id = self.id.as_deref().unwrap_or("the bundle");
+        let id = &one_line(self.id.as_deref().unwrap_or("the bundle"));
         match self.outcome {
             "good" => writeln!(out, "{id}: it shows what it says, and that is enough")?,
             "no" => writeln!(out, "{id}: it is what it says, and that is NOT ENOUGH")?,
@@ -262,23 +274,37 @@ impl Report for Verdict {
             _ => writeln!(out, "{id}: NOT BELIEVED")?,
         }
         for Refused { class, object, expected, found, next } in &self.refused {
-            writeln!(out, "  {object}: expected {expected}, found {found} ({class})")?;
-            writeln!(out, "    next: {next}")?;
+            let said = format!("{object}: expected {expected}, found {found} ({class})");
+            writeln!(out, "  {}", one_line(&said))?;
+            writeln!(out, "    next: {}", one_line(next))?;
         }
         for answer in &self.answers {
             let Answer { metric, value, limit, file, holds } = answer;
             let word = if *holds { "holds" } else { "DOES NOT HOLD" };
-            writeln!(out, "  {word}: {metric} is {value}, limit {limit} ({file})")?;
+            writeln!(out, "  {}", one_line(&format!("{word}: {metric} is {value}, limit {limit} ({file})")))?;
         }
-        let of = |word: Claim| self.claims.iter().filter(move |claim| claim.claim == word.word());
-        for word in [Claim::Proven, Claim::Asserted, Claim::Unproven] {
-            let ids: Vec<&str> = of(word).map(|claim| claim.id.as_str()).collect();
+        let passed = CheckStatus::Passed.word();
+        let failed = CheckStatus::Failed.word();
+        let shown = |claim: Claim| {
+            let of = move |stated: &&Stated| (stated.status, stated.claim) == (passed, claim.word());
+            (claim.word(), self.claims.iter().filter(of).collect::<Vec<_>>())
+        };
+        let others = [
+            ("failed", self.claims.iter().filter(|stated| stated.status == failed).collect::<Vec<_>>()),
+            (
+                Claim::Unproven.word(),
+                self.claims.iter().filter(|stated| ![passed, failed].contains(&stated.status)).collect(),
+            ),
+        ];
+        for (word, claims) in [shown(Claim::Proven), shown(Claim::Asserted)].into_iter().chain(others) {
+            let ids: Vec<&str> = claims.iter().map(|stated| stated.id.as_str()).collect();
             if !ids.is_empty() {
-                writeln!(out, "  {}: {}", word.word(), ids.join(", "))?;
+                writeln!(out, "  {word}: {}", one_line(&ids.join(", ")))?;
             }
         }
         if let (Some(bundle), true) = (&self.bundle, self.refused.is_empty()) {
-            writeln!(out, "  bundle {bundle}, signed by {}", self.signers.join(", "))?;
+            let root = self.root_version.map_or_else(String::new, |version| format!(" under root version {version}"));
+            writeln!(out, "  bundle {bundle}, signed by {}{root}", self.signers.join(", "))?;
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Drill<'_> {
             let clock = What::Clock {
                 node: node.clone(),
                 boot_id: facts.boot_id.clone(),
-                mono_ns: facts.mono_ns,
+                mono_us: facts.mono_us,
                 wall: facts.wall,
             };
             kept(turn.journal.add(By::Tool, Some(&turn.step.id), clock), "the timeline")?;

@@ -60,11 +60,11 @@ impl Drill<'_> {
         let event = What::Fault {
             fault: broken.fault.clone(),
             node: node.clone(),
-            at_mono_ns: injected.at_mono_ns,
+            at_mono_us: injected.at_mono_us,
             boot_id: injected.boot_id.clone(),
         };
         kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
-        Ok(Outcome::ok(format!("{} on {node} at {} ns since its boot", broken.fault, injected.at_mono_ns)))
+        Ok(Outcome::ok(format!("{} on {node} at {} µs since its boot", broken.fault, injected.at_mono_us)))
     }
 
     /// A node that runs again although nobody here started it: healed when it was seen.
@@ -75,8 +75,8 @@ impl Drill<'_> {
             node: facts.directory,
             drill: turn.plan.id.clone(),
             healed: true,
-            at_mono_ns: facts.mono_ns,
-            done_mono_ns: facts.mono_ns,
+            at_mono_us: facts.mono_us,
+            done_mono_us: facts.mono_us,
             boot_id: facts.boot_id,
             wall: facts.wall,
             processes: Vec::new(),
@@ -110,7 +110,7 @@ impl Drill<'_> {
             let event = What::Heal {
                 fault: broken.fault.clone(),
                 node,
-                at_mono_ns: injected.at_mono_ns,
+                at_mono_us: injected.at_mono_us,
                 boot_id: injected.boot_id,
             };
             kept(turn.journal.add(By::Tool, Some(&turn.step.id), event), "the timeline")?;
@@ -153,8 +153,8 @@ mod tests {
     fn each_fault_of_each_node_is_taken_back_for_itself() {
         let (fault, boot_id) = ("pause".to_owned(), "boot".to_owned());
         let injected =
-            What::Fault { fault: fault.clone(), node: "a".to_owned(), at_mono_ns: 1, boot_id: boot_id.clone() };
-        let healed = What::Heal { fault: fault.clone(), node: "a".to_owned(), at_mono_ns: 2, boot_id };
+            What::Fault { fault: fault.clone(), node: "a".to_owned(), at_mono_us: 1, boot_id: boot_id.clone() };
+        let healed = What::Heal { fault: fault.clone(), node: "a".to_owned(), at_mono_us: 2, boot_id };
         let last = |events: &[&What], fault: &str, node: &str| {
             let past: Vec<(Option<&str>, &What)> = events.iter().map(|what| (None, *what)).collect();
             last_of(&past, fault, node)

@@ -18,6 +18,9 @@ use crate::scenario::Outcome;
 use crate::scenario::execute::Turn;
 use crate::surfaces::state::State;
 
+/// Of a node whose agent cannot be asked.
+const SILENT: &str = " does not answer";
+
 impl Drill<'_> {
     /// Rows of what every node says; and what was before, when the drill begins.
     pub(super) fn health(&mut self, when: When, turn: &mut Turn<'_>) -> Result<Outcome, Outcome> {
@@ -25,31 +28,30 @@ impl Drill<'_> {
             When::Before => format!("{COLLECT}/health-before.json"),
             When::After => format!("{COLLECT}/health-after.json"),
         };
-        let look = |within: Duration| -> Result<Vec<HealthRow>, Vec<HealthRow>> {
-            let mut last = Vec::new();
-            let found = until(within, || {
-                let rows: Vec<(bool, HealthRow)> = turn.step.on.iter().map(|node| self.row(node)).collect();
-                // Who is silent when a drill begins is not up yet, or will be seen to be missing.
-                let is_fine =
-                    |(answers, row): &(bool, HealthRow)| row.status == "ok" || (when == When::Before && !answers);
-                let fine = rows.iter().all(is_fine);
-                last = rows.into_iter().map(|(_, row)| row).collect();
-                if fine { Ok(()) } else { Err(String::new()) }
-            });
-            found.map(|()| last.clone()).map_err(|_| last.clone())
-        };
-        // A group that was whole a moment ago settles by itself. What is not whole when a drill begins, or after a step of it
-        // failed, is not waited for long: a node that was never brought up does not come by itself.
         let is_failed = |what: &What| matches!(what, What::StepEnd { status: StepStatus::Failed, .. });
+        let failed_before = turn.journal.past().iter().any(|(_, what)| is_failed(what));
+        // A group that was whole a moment ago settles by itself. What is not whole when a drill begins, or after a step of it
+        // failed, is not waited for long.
         let within = match when {
             When::Before => Duration::from_secs(2),
-            When::After if turn.journal.past().iter().any(|(_, what)| is_failed(what)) => Duration::from_secs(15),
+            When::After if failed_before => Duration::from_secs(15),
             When::After => turn.within.mul_f32(0.8),
         };
-        let (rows, fine) = match look(within) {
-            Ok(rows) => (rows, true),
-            Err(rows) => (rows, false),
-        };
+        // Who is silent when a drill begins is not up yet, or will be seen to be missing; and who was silent then and was not
+        // brought up, because a step failed, does not come by itself.
+        let silent = if failed_before { self.silent_before() } else { Vec::new() };
+        let may_be_silent = |host: &String| when == When::Before || silent.contains(host);
+        let mut rows = Vec::new();
+        let _ = until(within, || {
+            let seen: Vec<(bool, HealthRow)> = turn.step.on.iter().map(|node| self.row(node)).collect();
+            let settled = |(answers, row): &(bool, HealthRow)| {
+                row.status == "ok" || (!answers && may_be_silent(&row.host))
+            };
+            let all_settled = seen.iter().all(settled);
+            rows = seen.into_iter().map(|(_, row)| row).collect();
+            if all_settled { Ok(()) } else { Err(String::new()) }
+        });
+        let fine = rows.iter().all(|row| row.status == "ok");
         let told = rows.iter().map(|row| format!("{} is {}: {}", row.host, row.role, row.status));
         let told = told.collect::<Vec<_>>().join(", ");
         kept(self.run.write_json(&name, &Health { schema: HEALTH_SCHEMA.to_owned(), rows }), &name)?;
@@ -65,6 +67,14 @@ impl Drill<'_> {
         }
     }
 
+    /// The nodes that did not answer when the drill began.
+    fn silent_before(&self) -> Vec<String> {
+        let bytes = fs::read(self.run.file(&format!("{COLLECT}/health-before.json"))).unwrap_or_default();
+        let health: Option<Health> = serde_json::from_slice(&bytes).ok();
+        let rows = health.into_iter().flat_map(|health| health.rows);
+        rows.filter(|row| row.status.ends_with(SILENT)).map(|row| row.host).collect()
+    }
+
     /// Whether a node answers, and how it is.
     fn row(&self, node: &str) -> (bool, HealthRow) {
         let state = self.state(node);
@@ -73,7 +83,7 @@ impl Drill<'_> {
             Ok(state) if state.health.ok && state.ready.ok => (state.role, "ok".to_owned()),
             Ok(state) if !state.health.ok => (state.role, state.health.why),
             Ok(state) => (state.role, state.ready.why),
-            Err(why) => ("unknown".to_owned(), why.split(':').next().unwrap_or(&why).to_owned()),
+            Err(_) => ("unknown".to_owned(), format!("{node}{SILENT}")),
         };
         (answers, HealthRow { host: node.to_owned(), role, service: "agent".to_owned(), status })
     }
@@ -353,8 +363,8 @@ mod tests {
         [&[head.as_str()], lines, &[""]].concat().join("\n")
     }
 
-    const GOOD: &str = r#"{"i":0,"sent_ns":1,"done_ns":2,"wall":"2026-01-01T00:00:00Z","ok":true,"status":200,"node":"b","instance":"x","term":2,"n":3,"error":null}"#;
-    const BAD: &str = r#"{"i":1,"sent_ns":1,"done_ns":2,"wall":"2026-01-01T00:00:00Z","ok":false,"status":null,"node":null,"instance":null,"term":null,"n":null,"error":"refused"}"#;
+    const GOOD: &str = r#"{"i":0,"sent_us":1,"done_us":2,"wall":"2026-01-01T00:00:00Z","ok":true,"status":200,"node":"b","instance":"x","term":2,"n":3,"error":null}"#;
+    const BAD: &str = r#"{"i":1,"sent_us":1,"done_us":2,"wall":"2026-01-01T00:00:00Z","ok":false,"status":null,"node":null,"instance":null,"term":null,"n":null,"error":"refused"}"#;
 
     #[test]
     fn a_series_counts_as_good_by_its_last_answers() {

@@ -53,7 +53,7 @@ impl Lanes {
         let gap = worst.and_then(|change| {
             let series = run.series.iter().find(|series| series.head.prober == change.prober)?;
             let zero = zero(run, series);
-            Some((after(zero, change.last_good_ns), after(zero, change.first_good_ns)))
+            Some((after(zero, change.last_good_us), after(zero, change.first_good_us)))
         });
         Lanes { nodes, lanes, gap }
     }
@@ -64,20 +64,20 @@ impl Lanes {
 /// Series of another boot are placed by their wall clock; they are drawn, and nothing is measured between the two.
 fn zero(run: &Run<'_>, series: &Series) -> i128 {
     let begin = &run.events[0];
-    let first = series.lines.first().map_or(series.end.done_ns, |line| line.times().0);
+    let first = series.lines.first().map_or(series.end.done_us, |line| line.times().0);
     match series.head.boot_id == run.boot() {
-        true => i128::from(begin.mono_ns),
-        false => i128::from(first) - series.head.started.duration_since(begin.wall).as_nanos(),
+        true => i128::from(begin.mono_us),
+        false => i128::from(first) - series.head.started.duration_since(begin.wall).as_micros(),
     }
 }
 
-fn after(zero: i128, ns: u64) -> u64 {
-    u64::try_from((i128::from(ns) - zero).max(0)).unwrap_or(0) / MS
+fn after(zero: i128, us: u64) -> u64 {
+    u64::try_from((i128::from(us) - zero).max(0)).unwrap_or(0) / MS
 }
 
 fn lane(run: &Run<'_>, series: &Series) -> Lane {
     let zero = zero(run, series);
-    let at = |ns: u64| after(zero, ns);
+    let at = |us: u64| after(zero, us);
     let mut bars: Vec<Bar> = Vec::new();
     for line in &series.lines {
         let (sent, done) = line.times();

@@ -22,7 +22,7 @@ fn written(kind: &str, lines: &[Line]) -> (String, Vec<u8>) {
         challenge: "c".into(),
         started: Timestamp::UNIX_EPOCH,
     };
-    let tail = Tail { end: true, count: lines.len() as u64, done_ns: 9_000, why: "asked to".into() };
+    let tail = Tail { end: true, count: lines.len() as u64, done_us: 9_000, why: "asked to".into() };
     let mut text = format!("{}\n", serde_json::to_string(&head).unwrap());
     lines.iter().for_each(|line| text += &format!("{}\n", serde_json::to_string(line).unwrap()));
     text += &format!("{}\n", serde_json::to_string(&tail).unwrap());
@@ -41,8 +41,8 @@ fn written(kind: &str, lines: &[Line]) -> (String, Vec<u8>) {
 fn sample(i: u64, term: u64) -> Line {
     Line::Sample(Sample {
         i,
-        sent_ns: i * 100,
-        done_ns: i * 100 + 5,
+        sent_us: i * 100,
+        done_us: i * 100 + 5,
         wall: Timestamp::UNIX_EPOCH,
         ok: true,
         status: Some(200),
@@ -67,18 +67,18 @@ fn a_series_reads_back_with_every_kind_of_line() {
     let lines = [
         Line::Acknowledged(Acknowledged {
             n: 1,
-            sent_ns: 1,
-            done_ns: 2,
+            sent_us: 1,
+            done_us: 2,
             wall,
             node: "a".into(),
             instance: None,
             term: 1,
         }),
-        Line::Refused(Refused { error: "no".into(), sent_ns: 3, done_ns: 4, wall }),
+        Line::Refused(Refused { error: "no".into(), sent_us: 3, done_us: 4, wall }),
         Line::Recovered(Recovered {
             recovered: 1,
-            sent_ns: 5,
-            done_ns: 6,
+            sent_us: 5,
+            done_us: 6,
             wall,
             node: "b".into(),
             instance: None,
@@ -98,9 +98,9 @@ fn a_series_that_was_edited_cut_or_signed_by_another_is_refused() {
     let named =
         |text: &str, signature: &[u8], file: &str| Series::read(text.as_bytes(), signature, file).unwrap_err().class();
     let refused = |text: &str, signature: &[u8]| named(text, signature, "probes/ingress.jsonl");
-    assert_eq!(refused(&text.replace("\"done_ns\":105", "\"done_ns\":104"), &signature), Class::Hash);
+    assert_eq!(refused(&text.replace("\"done_us\":105", "\"done_us\":104"), &signature), Class::Hash);
     assert_eq!(refused(&text.replace("\"i\":1", "\"i\":2"), &signature), Class::Inconsistent);
-    assert_eq!(refused(&text.replace("\"done_ns\":105", "\"done_ns\":99"), &signature), Class::Inconsistent);
+    assert_eq!(refused(&text.replace("\"done_us\":105", "\"done_us\":99"), &signature), Class::Inconsistent);
     assert_eq!(refused(&text.replace("\"interval_ms\":100", "\"interval_ms\":1"), &signature), Class::Hash);
     assert_eq!(refused(&text.replace("\"ok\":true", "\"ok\":true,\"ok\":false"), &signature), Class::Json);
     let without_end: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();

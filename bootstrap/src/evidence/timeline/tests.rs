@@ -33,7 +33,7 @@ fn what_was_added_is_read_back_in_order() {
     assert_eq!(events.iter().map(|event| event.i).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(events[0].what, note("one"));
     assert_eq!((events[3].actor, events[3].step.as_deref()), (Actor::Human, Some("look")));
-    assert!(events.is_sorted_by_key(|event| event.mono_ns));
+    assert!(events.is_sorted_by_key(|event| event.mono_us));
 }
 
 #[test]
