@@ -21,6 +21,7 @@ use manifests::envelope;
 use manifests::keys::{SecretKey, Signer};
 use manifests::refusal::{Class, Refusal};
 use serde_json::Map;
+use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::chain::record_name;
@@ -347,15 +348,33 @@ fn changes_of(plan: &Plan, extra: u64) -> Option<Vec<Change>> {
     (!made.is_empty()).then_some(made)
 }
 
+/// The file of the program that asks.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// This program, as documents name it.
 ///
 /// # Errors
 /// [`ReceiptError::Describe`].
 pub fn tool() -> Result<Tool, ReceiptError> {
-    let path = Path::new("/proc/self/exe");
-    let bytes = fs::read(path).map_err(|source| ReceiptError::Describe { path: path.to_owned(), source })?;
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Tool { name: "snapkit".to_owned(), version, sha256: Digest::sha256(&bytes) })
+    let sha256 =
+        program_sha256().map_err(|source| ReceiptError::Describe { path: PathBuf::from(THIS_PROGRAM), source })?;
+    Ok(Tool { name: "snapkit".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), sha256 })
+}
+
+/// The SHA-256 of the file that this process runs, read in pieces: a program is large beside what a small restore needs.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn program_sha256() -> io::Result<Digest> {
+    let mut program = File::open(THIS_PROGRAM)?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 1 << 17];
+    loop {
+        match program.read(&mut piece)? {
+            0 => return Ok(Digest(hasher.finalize().into())),
+            read => hasher.update(&piece[..read]),
+        }
+    }
 }
 
 /// This machine, as documents name it.

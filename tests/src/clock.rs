@@ -77,10 +77,23 @@ pub struct Stepped {
 impl Stepped {
     /// The clock of a machine, for everything that is started there from now on; it is right at first.
     pub fn of(machine: &mut Machine) -> Self {
-        let clock = Self { file: NamedTempFile::new().unwrap() };
-        machine.set("LD_PRELOAD", library().to_str().unwrap());
-        machine.set("SNAPKIT_TEST_CLOCK_STEPS", clock.file.path().to_str().unwrap());
+        let clock = Self::new();
+        for (name, value) in clock.variables() {
+            machine.set(name, &value);
+        }
         clock
+    }
+
+    /// A clock that nobody sees yet; it is right at first.
+    #[expect(clippy::new_without_default, reason = "it is made on purpose, or not at all")]
+    pub fn new() -> Self {
+        Self { file: NamedTempFile::new().unwrap() }
+    }
+
+    /// Whatever has these in its environment sees this clock.
+    pub fn variables(&self) -> [(&'static str, String); 2] {
+        let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+        [("LD_PRELOAD", path(library())), ("SNAPKIT_TEST_CLOCK_STEPS", path(self.file.path()))]
     }
 
     /// Sets it so many seconds beside the true time.

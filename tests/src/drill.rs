@@ -1,16 +1,18 @@
 //! A drill in the demo's world: gone through, broken in one way, and done; what its evidence says.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bootstrap::client::Client;
 use bootstrap::drill::deeds;
-use bootstrap::drill::demo::{Settings, World};
+use bootstrap::drill::demo::{NODES, Settings, World};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::gate::{Gate, Passage};
 use crate::{Run, binary};
 
 /// How long something is waited for.
@@ -36,13 +38,13 @@ impl Stage {
     }
 
     /// The same, with something done before the first node is brought up.
-    pub fn with(change: impl FnOnce(&mut Settings), before: impl FnOnce(&World)) -> Self {
+    pub fn with(change: impl FnOnce(&mut Settings), before: impl FnOnce(&mut World)) -> Self {
         // Sockets have short paths: the directory for temporary files of the system, whatever the environment says.
         let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
         let mut settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
         change(&mut settings);
         let mut world = World::make(settings, Box::new(|_| {})).unwrap();
-        before(&world);
+        before(&mut world);
         world.start_ingress().unwrap();
         world.bring_up("a").unwrap();
         world.wait_leads("a").unwrap();
@@ -52,7 +54,60 @@ impl Stage {
         Self { world, _place: place }
     }
 
-    /// `drill run full`, with steps that wait no longer than they must here.
+    /// A stage on which `b` follows already. The inventory knows how `a` is cut off from everybody but who is on its machine,
+    /// and `b` from the store.
+    pub fn cut_off() -> Self {
+        let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
+        let settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
+        let mut world = World::make(settings, Box::new(|_| {})).unwrap();
+        world.bring_up("a").unwrap();
+        world.wait_leads("a").unwrap();
+        // The store is where it is for everybody else; b goes its own way there.
+        let (store, way) = (world.path("store"), world.path("b/way"));
+        std::os::unix::fs::symlink(&store, &way).unwrap();
+        let string = world.string.clone();
+        world.string = string.replace(store.to_str().unwrap(), way.to_str().unwrap());
+        assert_ne!(world.string, string);
+        world.bring_up("b").unwrap();
+        world.string = string;
+        world.prepare("c").unwrap();
+        // The ingress, and whoever else goes by the inventory, reach a through gates.
+        let gates = [Gate::before(world.ports.agent["a"]), Gate::before(world.ports.service["a"])];
+        world.ports.agent.insert("a", gates[0].address());
+        world.ports.service.insert("a", gates[1].address());
+        world.start_ingress().unwrap();
+        let fleet = world.inventory().unwrap();
+        let cut = world.path("cut");
+        let words = |argv: &[&str]| format!("{argv:?}");
+        let path = |path: &Path| path.display().to_string();
+        let fault = |name: &str, inject: &[&str], heal: &[&str]| {
+            format!("[node.faults.{name}]\ninject = {}\nheal = {}\n", words(inject), words(heal))
+        };
+        let (cut_path, store, way) = (path(&cut), path(&store), path(&way));
+        let partition = fault("partition", &["touch", &cut_path], &["rm", &cut_path]);
+        let block = fault("store-block", &["ln", "-sfn", "way", &way], &["ln", "-sfn", &store, &way]);
+        // Each table of a node is behind its other lines.
+        let text = fs::read_to_string(&fleet).unwrap();
+        let mut nodes = text.split("\n[[node]]\n");
+        let [head, a, b, c] = std::array::from_fn(|_| nodes.next().unwrap());
+        let text = [head, &format!("{a}{partition}"), &format!("{b}{block}"), c].join("\n[[node]]\n");
+        fs::write(&fleet, text).unwrap();
+        thread::spawn(move || {
+            // It ends with the test's process.
+            let mut now = Passage::Open;
+            loop {
+                let passage = if cut.exists() { Passage::Silent } else { Passage::Open };
+                if passage != now {
+                    gates.iter().for_each(|gate| gate.set(passage));
+                    now = passage;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { world, _place: place }
+    }
+
+    /// `drill run full`, with steps that wait no longer than they must here; the node that does not lead takes over.
     fn full(&self) -> Vec<String> {
         let scenario = self.world.path("full.toml");
         let text = deeds::text("full", "c").unwrap();
@@ -62,10 +117,18 @@ impl Stage {
                 .replace("timeout_seconds = 60\n", "timeout_seconds = 25\n"),
         )
         .unwrap();
-        let words = ["drill", "run", "full", "--target", "b", "--inventory"].map(str::to_owned);
+        let target = if self.leader() == "a" { "b" } else { "a" };
+        let words = ["drill", "run", "full", "--target", target, "--inventory"].map(str::to_owned);
         let paths = [self.world.path("fleet.toml"), scenario].map(|path| path.display().to_string());
         let [fleet, scenario] = paths;
         words.into_iter().chain([fleet, "--scenario-file".to_owned(), scenario]).collect()
+    }
+
+    /// Which node leads, as it says itself.
+    #[track_caller]
+    pub fn leader(&self) -> &'static str {
+        let leads = |node: &&str| Client::of_node(&self.world.node(node)).state().is_ok_and(|state| state.leader.ok);
+        until("nobody leads", || NODES.into_iter().find(leads))
     }
 
     /// Runs `bootstrap` on the desk to its end.
@@ -100,9 +163,14 @@ impl Stage {
     pub fn start(&self, confirm: &str) -> Child {
         let args = self.full();
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
-        args.extend(["--execute", "--confirm", confirm, "--json"]);
-        let mut command = self.world.command("desk", "bootstrap", &args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        args.extend(["--execute", "--confirm", confirm]);
+        self.spawn(&args)
+    }
+
+    /// Starts `bootstrap` on the desk.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        let mut command = self.world.command("desk", "bootstrap", args);
+        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Does the drill after something was broken; its result.
@@ -140,12 +208,24 @@ impl Stage {
     /// Waits until a step of the run has begun.
     #[track_caller]
     pub fn wait_step(&self, step: &str) -> PathBuf {
+        self.wait_event(&format!("\"step\":\"{step}\""))
+    }
+
+    /// Waits until the timeline of the run has an event with this in it.
+    #[track_caller]
+    pub fn wait_event(&self, part: &str) -> PathBuf {
         let directory = self.run_directory();
-        until(&format!("{step} does not begin"), || {
+        until(&format!("no event with {part}"), || {
             let timeline = fs::read_to_string(directory.join("timeline.jsonl")).ok()?;
-            timeline.lines().any(|line| line.contains(&format!("\"step\":\"{step}\""))).then_some(())
+            timeline.lines().any(|line| line.contains(part)).then_some(())
         });
         directory
+    }
+
+    /// What a run was judged to be, as it stands in its bundle.
+    #[track_caller]
+    pub fn judged(&self, directory: &Path) -> Value {
+        serde_json::from_str(&fs::read_to_string(directory.join("result.json")).unwrap()).unwrap()
     }
 }
 
@@ -158,7 +238,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < end, "{what}");
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -166,6 +246,14 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn not_shown(result: &Value) -> Vec<String> {
     let failed = result["bundle"]["failed"].as_array().unwrap_or_else(|| panic!("no bundle: {result:#}"));
     failed.iter().map(|check| check["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What was found instead of a check that is not shown.
+#[track_caller]
+pub fn instead_of(result: &Value, check: &str) -> String {
+    let failed = result["bundle"]["failed"].as_array().unwrap_or_else(|| panic!("no bundle: {result:#}"));
+    let found = failed.iter().find(|one| one["id"] == check);
+    found.unwrap_or_else(|| panic!("{check} is shown: {result:#}"))["observed"].as_str().unwrap().to_owned()
 }
 
 /// The first check that a step decided badly.

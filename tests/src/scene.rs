@@ -9,14 +9,14 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::group::{Group, Options};
+use crate::group::{Group, Options, PATIENCE};
 use crate::{Run, binary};
 
 /// A group with an ingress and an inventory.
@@ -152,38 +152,88 @@ impl Scene {
 
     /// The same, as a process that can be killed.
     #[track_caller]
-    pub fn begin(&self, scenario: &str) -> Child {
-        let id = self.rehearsed(scenario, &[]);
-        let mut command =
-            self.command(&["failover", scenario, "--execute", "--confirm", &id, "--reason", "test", "--json"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    pub fn begin(&self, scenario: &str, more: &[&str]) -> Child {
+        let id = self.rehearsed(scenario, more);
+        let args =
+            [&["failover", scenario, "--execute", "--confirm", &id, "--reason", "test", "--json"], more].concat();
+        let mut command = self.command(&args);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The newest run that was executed, with its plan and its timeline so far.
+    fn newest(&self) -> Option<(PathBuf, Value, String)> {
+        let runs = fs::read_dir(self.runs()).ok()?.map(|entry| entry.unwrap().path());
+        let executed = runs.filter_map(|run| {
+            let file = run.join("plan.json");
+            let plan: Value = serde_json::from_str(&fs::read_to_string(&file).ok()?).ok()?;
+            let written = fs::metadata(&file).and_then(|file| file.modified()).ok()?;
+            (plan["mode"] == "execute").then_some((written, run, plan))
+        });
+        let (_, run, plan) = executed.max_by_key(|(written, ..)| *written)?;
+        let timeline = fs::read_to_string(run.join("timeline.jsonl")).unwrap_or_default();
+        Some((run, plan, timeline))
+    }
+
+    /// Waits until the run that is under way has begun a step; `false` if it ended before that.
+    #[track_caller]
+    fn wait_begun(&self, child: &mut Child, before: Option<&PathBuf>, step: &str) -> bool {
+        let begun = format!("\"step\":\"{step}\",\"kind\":\"step-begin\"");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let newest = self.newest().filter(|(run, ..)| Some(run) != before);
+            if newest.is_some_and(|(.., timeline)| timeline.contains(&begun)) {
+                return true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(Instant::now() < end, "{step} does not begin");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// The same, killed as soon as a step has begun; `false` if it ended before that.
     #[track_caller]
     pub fn killed_at(&self, scenario: &str, step: &str) -> bool {
-        let before: Vec<PathBuf> =
-            fs::read_dir(self.runs()).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
-        let mut child = self.begin(scenario);
-        let begun = format!("\"step\":\"{step}\",\"kind\":\"step-begin\"");
-        loop {
-            let runs = fs::read_dir(self.runs()).unwrap().map(|entry| entry.unwrap().path());
-            let is_executed = |run: &PathBuf| {
-                let plan = fs::read_to_string(run.join("plan.json")).unwrap_or_default();
-                plan.contains("\"mode\": \"execute\"")
-            };
-            let written = |run: &PathBuf| fs::metadata(run.join("plan.json")).and_then(|plan| plan.modified()).ok();
-            let newest = runs.filter(is_executed).max_by_key(written).filter(|run| !before.contains(run));
-            let timeline = newest.and_then(|run| fs::read_to_string(run.join("timeline.jsonl")).ok());
-            if timeline.is_some_and(|timeline| timeline.contains(&begun)) {
-                let _ = child.kill();
-                return child.wait().unwrap().signal() == Some(9);
-            }
-            if child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(2));
+        let before = self.newest().map(|(run, ..)| run);
+        let mut child = self.begin(scenario, &[]);
+        if !self.wait_begun(&mut child, before.as_ref(), step) {
+            return false;
         }
+        let _ = child.kill();
+        child.wait().unwrap().signal() == Some(9)
+    }
+
+    /// A scenario that is executed, with its orchestrator killed at every step and gone on with by the next one; what the last
+    /// one says, and how often one was killed.
+    #[track_caller]
+    pub fn killed_at_every_step(&self, scenario: &str, more: &[&str]) -> (Value, usize) {
+        let before = self.newest().map(|(run, ..)| run);
+        let mut child = self.begin(scenario, more);
+        assert!(self.wait_begun(&mut child, before.as_ref(), "facts-before"), "it ended at once");
+        let (run, plan, _) = self.newest().unwrap();
+        let steps = ["steps", "always"].map(|list| plan[list].as_array().unwrap().clone()).concat();
+        let ended = |output: Output| {
+            let run = Run::from_output(format!("failover {scenario} --resume, of {}", run.display()), output);
+            run.expect(0).json("bootstrap.failover/1")
+        };
+        let mut killed = 0;
+        for step in steps.iter().map(|step| step["id"].as_str().unwrap()) {
+            // A step that was left out has no begin that is worth waiting for: the next one has.
+            if !self.wait_begun(&mut child, before.as_ref(), step) {
+                break;
+            }
+            let _ = child.kill();
+            let output = child.wait_with_output().unwrap();
+            if output.status.signal() != Some(9) {
+                // It was faster, and has ended.
+                return (ended(output), killed);
+            }
+            killed += 1;
+            let mut command = self.command(&["failover", scenario, "--resume", "--json"]);
+            child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        }
+        (ended(child.wait_with_output().unwrap()), killed)
     }
 
     /// A scenario of an operator's own: a built-in one, changed.

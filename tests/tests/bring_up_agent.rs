@@ -10,7 +10,7 @@ use bootstrap::agent::persist::AgentDir;
 use bootstrap::agent::view::Mode;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use snapkit_tests::kept::{Kept, Pair, gone};
+use snapkit_tests::kept::{Kept, Pair, gone, until};
 use snapkit_tests::numbers::setting;
 use snapkit_tests::{Numbers, Run};
 
@@ -190,7 +190,8 @@ fn why_an_agent_is_not_what_was_ordered_is_an_exit_code() {
     fs::set_permissions(node.path().join("said"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let late = node.up(&pair.from, &["--wait", "0"]).expect(5);
     assert!(late.stderr.contains("no ready follower"), "{}", late.stderr);
-    assert_eq!(node.agents().len(), 1);
+    // Just started, it may not have its arguments yet.
+    until("the agent goes on", || (node.agents().len() == 1).then_some(()));
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! The six failure modes of a drill, and a prober that dies: each is injected after a dry run that passed, and each fails the
-//! drill for its own reason.
+//! The six failure modes of a drill, a prober that dies, and a clock that jumps: each is injected after a dry run that passed,
+//! and each fails the drill for its own reason.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use snapkit_tests::binary;
-use snapkit_tests::drill::{Stage, failed_check, not_shown, processes};
+use snapkit_tests::clock::Stepped;
+use snapkit_tests::drill::{Stage, failed_check, instead_of, not_shown, processes};
 
 /// The drill did not pass, and the step and check that say why are these.
 #[track_caller]
@@ -23,16 +25,62 @@ fn failed_for(result: &Value, step: &str, check: &str) {
     assert!(not_shown(result).iter().any(|id| id == check), "{:?}", not_shown(result));
     assert_eq!(result["bundle"]["passed"], false);
     // Whatever happened, the nodes are known, and what was made for the drill is gone.
-    let status = |id: &str| {
-        let steps = result["steps"].as_array().unwrap();
-        steps.iter().find(|step| step["id"] == id).unwrap()["status"].as_str().unwrap().to_owned()
-    };
-    assert_eq!(status("teardown"), "ok", "{result:#}");
+    assert_eq!(status(result, "teardown"), "ok", "{result:#}");
 }
 
+fn status(result: &Value, id: &str) -> String {
+    let steps = result["steps"].as_array().unwrap();
+    steps.iter().find(|step| step["id"] == id).unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+/// One fleet and one drill after the other, the failures that come first in a drill first: each begins where the one before,
+/// having failed, left everything as it was.
 #[test]
-fn fm1_a_manifest_that_the_chain_has_left_behind() {
-    let stage = Stage::new(|settings| settings.max_head_lag = 3);
+fn each_of_the_six_failure_modes_fails_the_drill_for_its_own_reason() {
+    let tool = |stage: &Stage| stage.world.path("bin/demo-tool");
+    let mut stage = Stage::with(
+        |settings| {
+            settings.max_head_lag = 3;
+            settings.needs = "\n[pins.needs]\ncapabilities = [\"demo-tool\"]\n".to_owned();
+        },
+        |world| make_tool(&world.path("bin/demo-tool")),
+    );
+    fm1_a_manifest_that_the_chain_has_left_behind(&stage);
+    // Every drill writes into the chain that it began and ended.
+    refreshed(&mut stage);
+
+    let result = stage.done_after(|stage| fs::remove_file(tool(stage)).unwrap());
+    failed_for(&result, "prerequisites", "prerequisites");
+    assert!(result.to_string().contains("demo-tool"), "FM5: what is missing is named: {result:#}");
+    make_tool(&tool(&stage));
+
+    refreshed(&mut stage);
+    fm4_bytes_that_are_not_what_was_signed(&stage);
+    refreshed(&mut stage);
+    fm2_a_follower_that_consumes_before_it_leads(&stage);
+
+    refreshed(&mut stage);
+    // FM6: clients are led to a dead node while every agent is well.
+    let over = stage.world.path("ingress-override");
+    let result = stage.done_after(|_| fs::write(&over, "a").unwrap());
+    failed_for(&result, "traffic", "traffic-at-holder");
+    assert_eq!(status(&result, "takeover"), "ok", "it is not that nobody took over");
+    fs::remove_file(over).unwrap();
+
+    refreshed(&mut stage);
+    fm3_a_lease_that_does_not_go_to_another_node(&stage);
+}
+
+fn refreshed(stage: &mut Stage) {
+    stage.world.snapkit("desk", &["manifest", "generate"]).unwrap();
+}
+
+fn make_tool(path: &PathBuf) {
+    fs::write(path, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn fm1_a_manifest_that_the_chain_has_left_behind(stage: &Stage) {
     let result = stage.done_after(|stage| {
         let state = format!("state={}/current", stage.world.node("a").display());
         for _ in 0..4 {
@@ -43,9 +91,7 @@ fn fm1_a_manifest_that_the_chain_has_left_behind() {
     failed_for(&result, "manifest", "manifest-fresh");
 }
 
-#[test]
-fn fm2_a_follower_that_consumes_before_it_leads() {
-    let stage = Stage::default();
+fn fm2_a_follower_that_consumes_before_it_leads(stage: &Stage) {
     let queue = stage.world.path("queue").display().to_string();
     let ended = AtomicBool::new(false);
     let confirm = stage.rehearse();
@@ -73,70 +119,66 @@ fn fm2_a_follower_that_consumes_before_it_leads() {
     failed_for(&result, "soak", "no-early-consume");
 }
 
-#[test]
-fn fm3_a_lease_that_does_not_go_to_another_node() {
-    let stage = Stage::default();
+fn fm3_a_lease_that_does_not_go_to_another_node(stage: &Stage) {
+    let standby = if stage.leader() == "a" { "b" } else { "a" };
+    let node = stage.world.node(standby).display().to_string();
     let result = stage.done_after(|stage| {
-        let file = stage.world.node("b").join("bootstrap.toml");
+        let restarted = |more: &[&str]| {
+            let args = [&["drill", "fault", "stop", &node, "--confirm", "another way to start"][..], more].concat();
+            let ended = stage.world.command(standby, "bootstrap", &args).stdout(Stdio::null()).status().unwrap();
+            assert!(ended.success());
+        };
+        restarted(&[]);
+        let file = stage.world.node(standby).join("bootstrap.toml");
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, format!("no_failover = true\n{text}")).unwrap();
+        restarted(&["--heal"]);
     });
     failed_for(&result, "takeover", "lease-flips");
 }
 
-#[test]
-fn fm4_bytes_that_are_not_what_was_signed() {
-    let stage = Stage::default();
-    let result = stage.done_after(|stage| {
-        // In a frame of content, which nothing reads before it is restored; trees, tables and footers are as they were.
-        let packs = walkdir::WalkDir::new(stage.world.path("store/packs")).into_iter().map(Result::unwrap);
-        let content = packs.max_by_key(|entry| entry.file_type().is_file().then(|| entry.metadata().unwrap().len()));
-        let pack = content.unwrap().into_path();
-        let mut bytes = fs::read(&pack).unwrap();
+fn fm4_bytes_that_are_not_what_was_signed(stage: &Stage) {
+    // In a frame of content, which nothing reads before it is restored; trees, tables and footers are as they were.
+    let packs = walkdir::WalkDir::new(stage.world.path("store/packs")).into_iter().map(Result::unwrap);
+    let content = packs.max_by_key(|entry| entry.file_type().is_file().then(|| entry.metadata().unwrap().len()));
+    let pack = content.unwrap().into_path();
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).unwrap();
+    let right = fs::read(&pack).unwrap();
+    let result = stage.done_after(|_| {
+        let mut bytes = right.clone();
         bytes[20] ^= 0xff;
-        fs::set_permissions(&pack, fs::Permissions::from_mode(0o644)).unwrap();
         fs::write(&pack, bytes).unwrap();
     });
     failed_for(&result, "follower", "signatures");
+    fs::write(&pack, right).unwrap();
 }
 
+/// Two things that happen to who measures and to a clock, and that no step of the drill meets: both in one drill, each shown
+/// by the check that it belongs to.
 #[test]
-fn fm5_a_node_that_lacks_what_the_service_needs() {
-    let tool = |stage: &Stage| stage.world.path("bin/demo-tool");
-    let stage = Stage::with(
-        |settings| settings.needs = "\n[pins.needs]\ncapabilities = [\"demo-tool\"]\n".to_owned(),
-        |world| {
-            let tool = world.path("bin/demo-tool");
-            fs::write(&tool, "#!/bin/sh\n").unwrap();
-            fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
-        },
-    );
-    let result = stage.done_after(|stage| fs::remove_file(tool(stage)).unwrap());
-    failed_for(&result, "prerequisites", "prerequisites");
-    assert!(result.to_string().contains("demo-tool"), "what is missing is named: {result:#}");
-}
-
-#[test]
-fn fm6_clients_that_are_led_to_a_dead_node_while_every_agent_is_well() {
+fn a_prober_that_dies_and_a_clock_that_jumps_prove_nothing() {
     let stage = Stage::default();
-    let result = stage.done_after(|stage| fs::write(stage.world.path("ingress-override"), "a").unwrap());
-    failed_for(&result, "traffic", "traffic-at-holder");
-    // It is not that nobody took over.
-    let steps = result["steps"].as_array().unwrap();
-    assert_eq!(steps.iter().find(|step| step["id"] == "takeover").unwrap()["status"], "ok");
-}
-
-#[test]
-fn a_prober_that_dies_proves_nothing() {
-    let stage = Stage::default();
+    // All that runs on one node sees its clock.
+    let clock = Stepped::new();
+    let fleet = fs::read_to_string(stage.fleet()).unwrap();
+    let home = format!("\"HOME={}\"", stage.world.path("c").display());
+    assert_eq!(fleet.matches(&home).count(), 1, "{fleet}");
+    let words: String = clock.variables().map(|(name, value)| format!("\"{name}={value}\", ")).concat();
+    fs::write(stage.fleet(), fleet.replace(&home, &format!("{words}{home}"))).unwrap();
     let confirm = stage.rehearse();
     let child = stage.start(&confirm);
     let directory = stage.wait_step("cold-restore");
+    clock.step(3600);
     let series = directory.join("probes/ingress.jsonl").display().to_string();
     let probers = processes(&format!("drill prober --into {series}"));
     assert_eq!(probers.len(), 1);
     kill_process(Pid::from_raw(probers[0]).unwrap(), Signal::KILL).unwrap();
     let result = stage.end(child);
-    assert!(not_shown(&result).iter().any(|id| id == "probers-alive"), "{result:#}");
     assert_eq!(result["bundle"]["passed"], false);
+    let jumped = instead_of(&result, "clock-steady");
+    assert!(jumped.starts_with("c: the wall clock stepped by 3600"), "{jumped}");
+    let died = instead_of(&result, "probers-alive");
+    assert!(died.contains("ingress"), "{died}");
+    // Every step ended well: nobody who acted noticed.
+    assert_eq!((&result["verdict"], &result["failed_step"]), (&"passed".into(), &Value::Null), "{result:#}");
 }

@@ -271,6 +271,9 @@ fn refused(error: BringUpError) -> CliError {
             };
             if goes_on { refused.next(again) } else { refused }
         }
+        BringUpError::Node(NodeError::Busy { .. }) => CliError::from(error)
+            .with_exit(Exit::REFUSED)
+            .next("wait until it has ended; the same command goes on then"),
         error => error.into(),
     }
 }

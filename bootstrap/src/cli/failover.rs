@@ -282,15 +282,22 @@ impl Here<'_> {
         self.ran(plan, &directory, finished, Some(frame), link, out)
     }
 
-    /// Goes on with the newest run of this scenario that has no end.
+    /// Goes on with the newest run of this scenario that has no end, or was not sealed.
     fn resume(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
-        let found = self.newest(scenario, |found| !found.is_over())?.ok_or_else(|| {
+        let interrupted = self.newest(scenario, |found| !found.is_over())?;
+        let unsealed = || self.newest(scenario, |found| !found.is_sealed());
+        let found = interrupted.map_or_else(unsealed, |found| Ok(Some(found)))?.ok_or_else(|| {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             problem(RunsError::NotInterrupted { scenario, runs })
         })?;
         let _lock = self.runs.lock(&found.plan.group, &found.plan.id).map_err(problem)?;
         self.expect_inventory(&found.plan)?;
         let link = self.link(out);
+        if let Some(over) = execute::concluded(&found.plan, &found.past()).transpose() {
+            // Killed between its end and its seal.
+            let frame = Frame::reopen_over(&found.directory).map_err(framed)?;
+            return self.ran(&found.plan, &found.directory, over, Some(frame), link, out);
+        }
         let (frame, mut kept) = self.reopen(&found, link.as_ref())?;
         let stopped = || self.cancel.is_requested();
         let mut actor = self.actor(&found.directory);

@@ -32,6 +32,9 @@ enum IngressFileCommand {
         /// The SHA-256 of what is there; another one is refused
         #[arg(long, value_name = "SHA256")]
         expect: Digest,
+        /// The time in the name of the copy [default: now]
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
     },
 }
 
@@ -62,14 +65,15 @@ impl Report for Done {
 pub(super) fn run(args: &IngressFileArgs, out: &mut Output) -> Result<Exit, CliError> {
     match &args.command {
         IngressFileCommand::Read { file } => out.report(&Shown(File::read(file).map_err(problem)?))?,
-        IngressFileCommand::Replace { file, expect } => {
+        IngressFileCommand::Replace { file, expect, at } => {
             let mut text = String::new();
             io::stdin().lock().take(CAP + 1).read_to_string(&mut text)?;
             if text.is_empty() || text.len() as u64 > CAP {
                 let why = format!("expected 1 to {CAP} bytes on standard input, found {}", text.len());
                 return Err(CliError::usage(why));
             }
-            out.report(&Done(File::replace(file, *expect, &text, Timestamp::now()).map_err(problem)?))?;
+            let at = at.unwrap_or_else(Timestamp::now);
+            out.report(&Done(File::replace(file, *expect, &text, at).map_err(problem)?))?;
         }
     }
     Ok(Exit::DONE)

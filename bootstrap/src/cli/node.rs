@@ -253,7 +253,7 @@ impl Report for Done {
 #[derive(Debug, Serialize)]
 struct Ended {
     directory: String,
-    agent: Option<u32>,
+    agent: Option<i32>,
     executed: bool,
     left_service: bool,
 }
@@ -285,7 +285,7 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
         let sentence = format!("{} is no node directory", directory.display());
         return Err(CliError::usage(sentence).next("name the directory that `bootstrap --from` made"));
     }
-    let agent = updown::agent_of(directory).map_err(problem)?;
+    let agent = updown::agent_of(directory).map_err(problem)?.map(|agent| agent.pid);
     if args.execute {
         updown::end_agent(directory, Duration::from_secs(args.wait)).map_err(problem)?;
     }

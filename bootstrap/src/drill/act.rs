@@ -11,14 +11,13 @@ mod faults;
 mod node_up;
 mod watching;
 
-pub(crate) use environment::this_program;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use manifests::refusal::{Class, exit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -160,6 +159,14 @@ impl Ran {
         self.class.as_deref().unwrap_or("command")
     }
 
+    /// Refused for what stands there now, and not for what a document says: another process may be at it.
+    fn is_in_the_way(&self) -> bool {
+        match self.class.as_deref() {
+            Some(class) => class == Class::Target.name(),
+            None => self.code == Some(exit::REFUSED),
+        }
+    }
+
     fn outcome(&self, what: &str) -> Outcome {
         Outcome::failed(self.word(), format!("{what}: {}", self.why))
     }
@@ -228,6 +235,16 @@ pub(super) fn snapkit_beside(program: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_another_process_may_cause_is_tried_again() {
+        let ran = |code, class: Option<&str>| Ran { code, class: class.map(str::to_owned), why: String::new() };
+        assert!(ran(Some(exit::REFUSED), None).is_in_the_way(), "another process is restoring into the node");
+        assert!(ran(Some(Class::Target.exit_code()), Some("E_TARGET")).is_in_the_way());
+        assert!(!ran(Some(Class::Stale.exit_code()), Some("E_STALE")).is_in_the_way());
+        assert!(!ran(Some(exit::COULD_NOT_RUN), None).is_in_the_way());
+        assert!(!ran(None, None).is_in_the_way());
+    }
 
     #[test]
     fn the_engine_is_looked_for_beside_the_program() {

@@ -27,6 +27,7 @@ use crate::evidence::{EvidenceError, collect};
 use crate::fleet::inventory::Inventory;
 use crate::fleet::node::Handle;
 use crate::scenario::act::Mover;
+use crate::scenario::begin::this_program;
 use crate::scenario::execute::{self, ExecuteError, Finished, Journal, Kept};
 use crate::scenario::field::Ground;
 use crate::scenario::grammar::GrammarError;
@@ -244,7 +245,7 @@ impl Conductor<'_> {
     pub fn rehearse(&self, plan: Plan, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
         let run = self.runs.begin(&plan)?;
         let mut journal = Kept::create(run.path(), &self.machine).map_err(io("begin the timeline"))?;
-        let tool = super::act::this_program().map_err(io("read this program"))?;
+        let tool = this_program().map_err(io("read this program"))?;
         let begin = Begin {
             id: plan.id.clone(),
             run: plan.kind.clone(),
@@ -406,30 +407,47 @@ impl Conductor<'_> {
         told.get("seq").and_then(Value::as_u64).ok_or_else(|| format!("a strange answer: {told}"))
     }
 
-    /// Goes on with an interrupted run.
+    /// Goes on with an interrupted run; one that has an end and was not sealed is only to be sealed.
     ///
     /// # Errors
     /// [`ConductError`]
     pub fn resume(&self, id: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
-        let found = self.runs.find(id)?;
-        let lock = self.lock(&found.plan)?;
-        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
-        self.record_if_not_yet(&found.plan, &mut journal).map_err(ConductError::Begin)?;
-        let finished = self.go(&found.plan, &found.directory, &mut journal, stopped)?;
-        self.ended(found.directory, found.plan, finished, frame, lock)
+        self.again(id, |run, plan, journal| {
+            self.record_if_not_yet(plan, journal).map_err(ConductError::Begin)?;
+            self.go(plan, run, journal, stopped)
+        })
     }
 
-    /// Takes an interrupted run back.
+    /// Takes an interrupted run back; one that has an end and was not sealed is only to be sealed.
     ///
     /// # Errors
     /// [`ConductError`]
     pub fn abort(&self, id: &str, reason: &str, stopped: &dyn Fn() -> bool) -> Result<Conducted, ConductError> {
+        self.again(id, |run, plan, journal| {
+            let ground = Ground::new(self.inventory.clone());
+            let mut actor = self.actor(&ground, run);
+            Ok(execute::abort(plan, reason, journal, &mut actor, stopped)?)
+        })
+    }
+
+    fn again(
+        &self,
+        id: &str,
+        act: impl FnOnce(&RunDir, &Plan, &mut Kept) -> Result<Finished, ConductError>,
+    ) -> Result<Conducted, ConductError> {
+        let lock = self.lock(&self.runs.find(id)?.plan)?;
+        // As it is while nobody else goes on with it.
         let found = self.runs.find(id)?;
-        let lock = self.lock(&found.plan)?;
-        let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
-        let ground = Ground::new(self.inventory.clone());
-        let mut actor = self.actor(&ground, &found.directory);
-        let finished = execute::abort(&found.plan, reason, &mut journal, &mut actor, stopped)?;
+        let over = execute::concluded(&found.plan, &found.past())?;
+        let (frame, finished) = match over {
+            Some(_) if found.is_sealed() => return Err(ExecuteError::ended(found.passed()).into()),
+            Some(finished) => (Frame::reopen_over(&found.directory)?, finished),
+            None => {
+                let (frame, mut journal) = Frame::reopen(&found.directory, &self.machine)?;
+                let finished = act(&found.directory, &found.plan, &mut journal)?;
+                (frame, finished)
+            }
+        };
         self.ended(found.directory, found.plan, finished, frame, lock)
     }
 

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use manifests::digest::Digest;
 use serde::{Deserialize, Serialize};
 use snapkit::node::NodeDir;
+use snapkit::receipt::program_sha256;
 
 use super::series::{boot_id, now_us};
-use crate::driver::THIS_PROGRAM;
 
 /// The form of facts.
 pub const SCHEMA: &str = "bootstrap.node-facts/1";
@@ -79,7 +79,7 @@ pub fn of_node(directory: &Path) -> io::Result<NodeFacts> {
         directory: directory.display().to_string(),
         exists: directory.exists(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        program_sha256: Digest::sha256(&fs::read(THIS_PROGRAM)?),
+        program_sha256: program_sha256()?,
         configuration_sha256: Digest::sha256(&configuration),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot_id: boot_id()?,

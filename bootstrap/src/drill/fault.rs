@@ -4,9 +4,9 @@
 //! they hold, the service by descending from its guard. Every fault but `destroy-state` keeps the state and can be healed.
 //! Documented in `docs/drills.md`, "Faults". Layer: the edge.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -134,12 +134,9 @@ struct Running {
 impl Running {
     fn of(node: &Path) -> Result<Running, FaultError> {
         let directory = AgentDir::path_in(node);
-        let locks = fs::read_to_string("/proc/locks").map_err(failed("read /proc/locks"))?;
-        let holder = |name: &str| -> Option<Process> {
-            let file = fs::metadata(directory.join(name)).ok()?;
-            Process::of(u32::try_from(holder_of(&locks, file.dev(), file.ino())?).ok()?)
-        };
-        let (agent, guard) = (holder("lock"), holder("guard.lock"));
+        let holder =
+            |name: &str| procfs::lock_holder(&directory.join(name)).map_err(failed("look who holds its locks"));
+        let (agent, guard) = (holder("lock")?, holder("guard.lock")?);
         let all = procfs::all().map_err(failed("list the processes"))?;
         let parents: Vec<i32> = [agent, guard].into_iter().flatten().map(|process| process.pid).collect();
         let mut others: Vec<Process> = procfs::descendants(&all, &parents).iter().map(|stat| stat.process).collect();
@@ -153,17 +150,6 @@ impl Running {
         // The agent first: it would only notice what happens to the others.
         self.agent.into_iter().chain(self.guard).chain(self.others.iter().copied()).collect()
     }
-}
-
-/// The process that holds a lock of the kind that agents and guards take.
-pub(super) fn holder_of(locks: &str, device: u64, inode: u64) -> Option<i32> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let file = format!("{major:02x}:{minor:02x}:{inode}");
-    locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&&*file);
-        if is_it { fields.get(4)?.parse().ok() } else { None }
-    })
 }
 
 /// Breaks something.
@@ -185,20 +171,36 @@ pub fn inject(
         return Err(refused("--destroy belongs to destroy-state", "leave it out"));
     }
     let mut injected = begin(kind, node, drill, false)?;
-    if let Some(earlier) = earlier(node, kind, drill)? {
-        return Ok(earlier);
+    let _alone = alone(node)?;
+    // Begun and never done: whoever began it is gone, because nobody else does anything to this node now.
+    let begun = noted(node, kind, drill).filter(|last| !last.healed);
+    if let Some(done) = begun.as_ref().filter(|last| last.done_mono_us > 0) {
+        return Ok(done.clone());
     }
-    match kind {
-        Kind::DestroyState => {}
-        _ => note(node, &injected)?,
+    if kind != Kind::DestroyState {
+        note(node, &injected)?;
     }
-    match kind {
-        _ if !command.is_empty() => by_command(command, &mut injected)?,
-        Kind::Stop => stop(node, &mut injected)?,
-        Kind::Kill => kill(node, &mut injected)?,
-        Kind::Pause => signal_all(node, Signal::STOP, &mut injected)?,
+    let acted = match kind {
+        _ if !command.is_empty() => by_command(command, &mut injected),
+        Kind::Stop => stop(node, &mut injected),
+        Kind::Kill => kill(node, &mut injected, begun.is_none()),
+        Kind::Pause => signal_all(node, Signal::STOP, &mut injected),
         Kind::Partition | Kind::StoreBlock => unreachable!("it was checked that there is a command"),
-        Kind::DestroyState => destroy_state(node, destroy, &mut injected)?,
+        Kind::DestroyState => destroy_state(node, destroy, &mut injected),
+    };
+    match (acted, begun) {
+        // What was begun on may have ended by itself since then.
+        (Err(FaultError::Refused { .. }), Some(begun))
+            if matches!(kind, Kind::Stop | Kind::Kill) && Running::of(node)?.all().is_empty() =>
+        {
+            injected = begun;
+        }
+        (Err(refused @ FaultError::Refused { .. }), None) if kind != Kind::DestroyState => {
+            // Nothing was touched: whoever asks again has not begun.
+            note(node, &Injected { healed: true, ..injected })?;
+            return Err(refused);
+        }
+        (acted, _) => acted?,
     }
     injected.done_mono_us = now_us();
     if kind != Kind::DestroyState {
@@ -207,12 +209,22 @@ pub fn inject(
     Ok(injected)
 }
 
+/// Waits until nobody else breaks or heals this node, and keeps others from it: an orchestrator that was killed may have left
+/// one that is still at work.
+fn alone(node: &Path) -> Result<File, FaultError> {
+    let path = node.join(FAULTS);
+    let open = || File::options().create(true).append(true).mode(0o600).open(&path);
+    let lock = |file: File| file.lock().map(|()| file);
+    open().and_then(lock).map_err(failed(format!("lock {}", path.display())))
+}
+
 /// Takes a fault back: the frozen go on, an agent that is gone is started again, or `command` is run.
 ///
 /// # Errors
 /// [`FaultError`]; with [`FaultError::Refused`] nothing was touched.
 pub fn heal(kind: Kind, node: &Path, drill: &str, command: &[String]) -> Result<Injected, FaultError> {
     let mut healed = begin(kind, node, drill, true)?;
+    let _alone = alone(node)?;
     if let Some(before) = noted(node, kind, drill).filter(|last| last.healed) {
         return Ok(before);
     }
@@ -259,26 +271,11 @@ fn noted(node: &Path, kind: Kind, drill: &str) -> Option<Injected> {
     of_this.next_back()
 }
 
-/// What was injected here before and not taken back.
-fn earlier(node: &Path, kind: Kind, drill: &str) -> Result<Option<Injected>, FaultError> {
-    let Some(mut last) = noted(node, kind, drill).filter(|last| !last.healed) else { return Ok(None) };
-    if last.done_mono_us > 0 {
-        return Ok(Some(last));
-    }
-    // Begun, and whoever began it is gone: it is done if nothing is left that it was to end.
-    if matches!(kind, Kind::Stop | Kind::Kill) && Running::of(node)?.all().is_empty() {
-        last.done_mono_us = now_us();
-        note(node, &last)?;
-        return Ok(Some(last));
-    }
-    Ok(None)
-}
-
 /// Notes an injection on the node, durably; one that is only begun has no end yet.
 fn note(node: &Path, injected: &Injected) -> Result<(), FaultError> {
     let path = node.join(FAULTS);
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
         let mut line = serde_json::to_vec(injected)?;
         line.push(b'\n');
         file.write_all(&line)?;
@@ -343,9 +340,12 @@ fn stop(node: &Path, injected: &mut Injected) -> Result<(), FaultError> {
     }
 }
 
-fn kill(node: &Path, injected: &mut Injected) -> Result<(), FaultError> {
+/// `whole`: nothing of it was killed before, so the service must be there.
+fn kill(node: &Path, injected: &mut Injected, whole: bool) -> Result<(), FaultError> {
     let running = running(node, injected)?;
-    require_children(node, &running)?;
+    if whole {
+        require_children(node, &running)?;
+    }
     let mut all = running.all();
     // Stopped first, all of them, so that none acts on the end of another.
     for process in &all {
@@ -430,17 +430,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_lock_is_found_among_others() {
-        let locks = "1: POSIX  ADVISORY  WRITE 10 fe:00:77 0 EOF\n\
-                     2: FLOCK  ADVISORY  WRITE 11 fe:00:78 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 12 fe:00:77 0 EOF\n\
-                     3: FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n";
-        let device = rustix::fs::makedev(0xfe, 0);
-        assert_eq!(holder_of(locks, device, 77), Some(13));
-        assert_eq!(holder_of(locks, device, 79), None);
-    }
-
-    #[test]
     fn what_is_no_node_is_refused() {
         let place = tempfile::tempdir().unwrap();
         let refused = inject(Kind::Kill, place.path(), "d", &[], None).unwrap_err();
@@ -469,6 +458,35 @@ mod tests {
         }
         inject(Kind::DestroyState, &node, "d", &[], Some("node-x")).unwrap();
         assert!(!node.exists());
+    }
+
+    #[test]
+    fn two_who_ask_at_once_break_it_once() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join(".node")).unwrap();
+        let count = place.path().join("count");
+        let argv = ["sh", "-c", &format!("echo x >> {}; sleep 0.2", count.display())].map(str::to_owned);
+        thread::scope(|scope| {
+            let both =
+                [(); 2].map(|()| scope.spawn(|| inject(Kind::Partition, place.path(), "d", &argv, None).unwrap()));
+            let [one, other] = both.map(|one| one.join().unwrap());
+            assert_eq!(one, other);
+        });
+        assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn what_ended_after_it_was_begun_on_is_done_and_what_was_refused_is_not_begun() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join(".node/agent")).unwrap();
+        let again = |drill| inject(Kind::Kill, place.path(), drill, &[], None);
+        assert!(again("never begun").is_err());
+        assert!(again("never begun").is_err());
+        let begun = Injected { drill: "begun".into(), ..begin(Kind::Kill, place.path(), "begun", false).unwrap() };
+        note(place.path(), &begun).unwrap();
+        let done = again("begun").unwrap();
+        assert_eq!((done.at_mono_us, done.done_mono_us > 0), (begun.at_mono_us, true));
+        assert_eq!(again("begun").unwrap(), done);
     }
 
     #[test]

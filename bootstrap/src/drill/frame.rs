@@ -13,7 +13,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use manifests::digest::Digest;
 
-use super::act::this_program;
 use super::keeper::{Order, Place};
 use crate::clock::BootTime;
 use crate::evidence::event::{Actor as By, Begin, Mode, What};
@@ -22,6 +21,7 @@ use crate::evidence::run_dir::{PLAN, PROBES, RunDir, SENTINEL};
 use crate::evidence::series::Head;
 use crate::fleet::inventory::Inventory;
 use crate::scenario::Plan;
+use crate::scenario::begin::this_program;
 use crate::scenario::execute::{Journal, Kept};
 
 /// How long those who measure may take until they have begun.
@@ -130,6 +130,15 @@ impl Frame {
         let (place, lock) = lock(run)?;
         let journal = Kept::resume(run.path(), machine).map_err(failed("go on with the timeline"))?;
         Ok((Self { place, _lock: lock }, journal))
+    }
+
+    /// Goes on with a run that has an end, to be sealed: nothing is added to its timeline.
+    ///
+    /// # Errors
+    /// [`FrameError`]
+    pub fn reopen_over(run: &RunDir) -> Result<Self, FrameError> {
+        let (place, lock) = lock(run)?;
+        Ok(Self { place, _lock: lock })
     }
 
     /// Ends those who measure; their series are signed then. The end of the run is in the timeline already.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,9 +18,10 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use snapkit::cancel::Cancel;
 
-use super::fault::holder_of;
 use crate::clock::BootTime;
-use crate::driver::procfs::Process;
+use crate::driver::procfs::{self, Process};
+use crate::evidence::event::What;
+use crate::evidence::timeline;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -64,6 +65,16 @@ impl Place {
         &self.0
     }
 
+    /// Whether the run beside it has an end.
+    fn is_run_over(&self) -> bool {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(run) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".keeper")) else { return false };
+        let timeline = fs::read(self.0.with_file_name(run).join(timeline::FILE)).unwrap_or_default();
+        let whole = timeline.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let events = timeline::read(&timeline[..whole], timeline::FILE).unwrap_or_default();
+        events.iter().any(|event| matches!(event.what, What::End { .. }))
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -84,9 +95,7 @@ impl Place {
     }
 
     fn holder(&self, name: &str) -> Option<Process> {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let file = fs::metadata(self.file(name)).ok()?;
-        Process::of(u32::try_from(holder_of(&locks, file.dev(), file.ino())?).ok()?)
+        procfs::lock_holder(&self.file(name)).ok()?
     }
 
     /// The keeper that runs here.
@@ -184,6 +193,11 @@ pub fn run(place: &Place, program: &Path, cancel: &Cancel) -> io::Result<()> {
         let alone = alone_since.is_some_and(|since| BootTime::now().since(since).as_secs() >= order.dead_man_seconds);
         let late = BootTime::now() >= at_most;
         if (alone || late) && !aborted {
+            if orchestrator.is_none() && place.is_run_over() {
+                // It was killed before it sealed: nothing is to be taken back, and nothing more to be measured.
+                eprintln!("the run has ended, and nobody sealed it: those who measure are ended");
+                break;
+            }
             aborted = true;
             if let Some(orchestrator) = orchestrator {
                 eprintln!(
@@ -230,6 +244,22 @@ fn end(mut children: Vec<Child>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::event::Actor;
+    use crate::evidence::timeline::Timeline;
+
+    #[test]
+    fn a_run_is_over_as_soon_as_its_timeline_has_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().join("20260101T000000Z-x");
+        fs::create_dir(&run).unwrap();
+        let place = Place::beside(&run);
+        assert!(!place.is_run_over(), "it has no timeline");
+        let mut timeline = Timeline::create(&run, "here").unwrap();
+        timeline.add(Actor::Tool, None, What::Note { text: "x".to_owned() }).unwrap();
+        assert!(!place.is_run_over());
+        timeline.add(Actor::Tool, None, What::End { passed: false }).unwrap();
+        assert!(place.is_run_over());
+    }
 
     #[test]
     fn a_run_has_one_orchestrator() {

@@ -2,11 +2,13 @@
 //!
 //! A process id alone proves nothing, because ids are used again; an id with the time at which the process began is one
 //! process of one boot. Every signal goes through a handle that was opened before that time was compared.
-//! Source: proc(5), pidfd_open(2). Layer: the edge.
+//! Source: proc(5), proc_locks(5), pidfd_open(2). Layer: the edge.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -112,6 +114,41 @@ pub(crate) fn descendants(all: &[Stat], ancestors: &[i32]) -> Vec<Stat> {
     found
 }
 
+/// How often the list of locks is read before a file counts as one that nobody holds. The system gives the list in pieces, and
+/// a lock that goes between two of them hides another one.
+const LOOKS: u32 = 8;
+
+/// The process that holds an exclusive flock(2) on a file; `None` if none does, if there is no such file, or if it is a process
+/// that cannot be seen from here. Takes no lock itself, so it is in nobody's way.
+///
+/// # Errors
+/// When the file or `/proc/locks` cannot be read.
+pub fn lock_holder(path: &Path) -> io::Result<Option<Process>> {
+    let file = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    for _ in 0..LOOKS {
+        let holder = holder_of(&fs::read_to_string("/proc/locks")?, file.dev(), file.ino());
+        if let Some(process) = holder.and_then(Process::of) {
+            return Ok(Some(process));
+        }
+    }
+    Ok(None)
+}
+
+/// Finds it in lines such as `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`.
+fn holder_of(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_it =
+            fields.get(1) == Some(&"FLOCK") && fields.get(3) == Some(&"WRITE") && fields.get(5) == Some(&&*file);
+        if is_it { fields.get(4)?.parse().ok() } else { None }
+    })
+}
+
 /// By which one boot of a machine is told from another.
 ///
 /// # Errors
@@ -149,5 +186,48 @@ mod tests {
         let all = [one(4, 3), one(3, 2), one(2, 1), one(9, 1)];
         let found: Vec<i32> = descendants(&all, &[2]).iter().map(|stat| stat.process.pid).collect();
         assert_eq!(found, [3, 4]);
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_others() {
+        let locks = "1: POSIX  ADVISORY  WRITE 10 fe:00:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 11 fe:00:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 12 fe:00:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n";
+        let device = rustix::fs::makedev(0xfe, 0);
+        assert_eq!(holder_of(locks, device, 77), Some(13));
+        assert_eq!(holder_of(locks, device, 79), None);
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_while_others_come_and_go() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("held");
+        assert_eq!(lock_holder(&path).unwrap(), None);
+        let held = fs::File::create(&path).unwrap();
+        held.lock().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for number in 0..2 {
+                let (done, place) = (&done, place.path());
+                scope.spawn(move || {
+                    let files: Vec<fs::File> =
+                        (0..100).map(|at| fs::File::create(place.join(format!("{number}-{at}"))).unwrap()).collect();
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        files.iter().for_each(|file| file.lock().unwrap());
+                        files.iter().for_each(|file| file.unlock().unwrap());
+                    }
+                });
+            }
+            let found: Vec<_> = (0..5_000).map(|_| lock_holder(&path).unwrap()).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(
+                found.iter().all(|holder| *holder == Process::of(std::process::id())),
+                "{} missed",
+                found.iter().filter(|holder| holder.is_none()).count()
+            );
+        });
+        drop(held);
+        assert_eq!(lock_holder(&path).unwrap(), None);
     }
 }

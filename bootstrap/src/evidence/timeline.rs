@@ -186,7 +186,7 @@ impl Timeline {
     /// its end is cut off, and the event that says so is added.
     ///
     /// # Errors
-    /// When there is none, or what [`read`] refuses.
+    /// When there is none, or what [`read`] refuses. One that has an end is not gone on with: what is sealed stays as it is.
     pub fn resume(directory: &Path, node: &str) -> io::Result<(Vec<Event>, Timeline)> {
         let path = directory.join(FILE);
         let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -199,6 +199,9 @@ impl Timeline {
             0 => Vec::new(),
             _ => read(&bytes, FILE).map_err(io::Error::other)?,
         };
+        if events.iter().any(|event| matches!(event.what, What::End { .. })) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the run has an end, and nothing is added to it"));
+        }
         file.set_len(whole as u64)?;
         file.seek(SeekFrom::End(0))?;
         let last = bytes.strip_suffix(b"\n").and_then(|body| body.rsplit(|byte| *byte == b'\n').next());

@@ -3,15 +3,14 @@
 //! What would be done is a plan of commands; doing it is running exactly those, and looking afterwards whether it is so. A node
 //! counts as down only when that was seen: no agent answers, nothing of it runs, its ports are closed. Layer: the edge.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Serialize;
 use url::Url;
 
@@ -21,12 +20,15 @@ use super::reach::ReachError;
 use crate::agent::persist::AgentDir;
 use crate::agent::view::Mode;
 use crate::clock::BootTime;
+use crate::driver::procfs::{self, Process};
 use crate::surfaces::state::State;
 
 /// How long a look at a node may take.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long a port may stay open after its service ended.
 const CLOSE: Duration = Duration::from_secs(5);
+/// How often is looked who holds an agent's lock, every 10 ms.
+const LOCK_LOOKS: u32 = 100;
 
 /// What is to be done with a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -279,33 +281,29 @@ fn closed(what: String, url: &Url) -> Proof {
     }
 }
 
-/// The process that is the agent of a node directory on this machine; `None` where none runs.
+/// The agent of a node directory on this machine; `None` where none runs.
 ///
 /// # Errors
-/// [`UpDownError::Io`]
-pub fn agent_of(directory: &Path) -> Result<Option<u32>, UpDownError> {
+/// [`UpDownError::Io`], also where something holds its lock that cannot be seen from here.
+pub fn agent_of(directory: &Path) -> Result<Option<Process>, UpDownError> {
     let lock = AgentDir::path_in(directory).join("lock");
     let failed = |source| UpDownError::Io { path: lock.display().to_string(), source };
     let file = match File::open(&lock) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed)?,
     };
-    match file.try_lock_shared() {
-        Ok(()) => return Ok(None),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    // One that ends between the two looks was seen by neither.
+    for _ in 0..LOCK_LOOKS {
+        if let Some(agent) = procfs::lock_holder(&lock).map_err(failed)? {
+            return Ok(Some(agent));
+        }
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
-    let metadata = file.metadata().map_err(failed)?;
-    let (device, inode) = (metadata.dev(), metadata.ino());
-    let device = format!("{:02x}:{:02x}", rustix::fs::major(device), rustix::fs::minor(device));
-    let locks = fs::read_to_string("/proc/locks").map_err(failed)?;
-    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`
-    let holder = locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let is_it = words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&format!("{device}:{inode}").as_str());
-        words.get(4).filter(|_| is_it)?.parse::<u32>().ok()
-    });
-    holder.map(Some).ok_or_else(|| failed(io::Error::other("it is locked, and /proc/locks does not say by whom")))
+    Err(failed(io::Error::other("it is locked by a process that /proc/locks does not show: one of another container?")))
 }
 
 /// Ends the agent of a node directory on this machine in order, and waits until it is gone. Whether one ran.
@@ -313,14 +311,10 @@ pub fn agent_of(directory: &Path) -> Result<Option<u32>, UpDownError> {
 /// # Errors
 /// [`UpDownError`]
 pub fn end_agent(directory: &Path, patience: Duration) -> Result<bool, UpDownError> {
-    let Some(id) = agent_of(directory)? else { return Ok(false) };
-    let pid = Pid::from_raw(id.cast_signed());
-    if let Some(pid) = pid {
-        // One that ended meanwhile is what was wanted.
-        let _ = kill_process(pid, Signal::TERM);
-    }
+    let Some(agent) = agent_of(directory)? else { return Ok(false) };
+    agent.signal(Signal::TERM).map_err(|source| UpDownError::Io { path: format!("process {}", agent.pid), source })?;
     let end = BootTime::now() + patience;
-    while agent_of(directory)? == Some(id) {
+    while agent_of(directory)? == Some(agent) {
         if BootTime::now() >= end {
             return Err(UpDownError::Stays { directory: directory.display().to_string() });
         }
@@ -340,6 +334,8 @@ pub fn left_service(directory: &Path) -> Result<bool, UpDownError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -348,7 +344,7 @@ mod tests {
         assert_eq!(agent_of(node.path()).unwrap(), None);
         fs::create_dir(node.path().join(".node")).unwrap();
         let held = AgentDir::open(node.path()).unwrap();
-        assert_eq!(agent_of(node.path()).unwrap(), Some(std::process::id()));
+        assert_eq!(agent_of(node.path()).unwrap(), Process::of(std::process::id()));
         drop(held);
         assert_eq!(agent_of(node.path()).unwrap(), None);
         assert!(!end_agent(node.path(), Duration::ZERO).unwrap());

@@ -7,6 +7,8 @@
 #![expect(clippy::result_large_err, reason = "an outcome that ends a step early is the rule here, and never hot")]
 
 mod ingress;
+#[cfg(test)]
+mod killed;
 mod looks;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use super::grammar::{Unless, word};
 use super::moves::{Expected, Move, Request, Wait};
 use super::plan::{Plan, Step};
 use super::resolve::nodes_of;
-use crate::agent::view::RequestKind;
+use crate::agent::view::{Mode, RequestKind};
 use crate::client::Asked;
 use crate::clock::BootTime;
 use crate::evidence::event::{Actor as By, CheckResult, CheckStatus, Claim, What};
@@ -152,7 +154,13 @@ impl<'f> Mover<'f> {
         let reason = format!("{}: {}", turn.plan.id, turn.plan.reason);
         let mut said = Vec::new();
         for node in nodes {
-            match self.request_one(node, request.kind(), &reason, turn.attempt, limit) {
+            let looks = match (request.unreachable_is_fine, request.kind()) {
+                // In an emergency nobody waits for who is lost.
+                (true, RequestKind::Demote) => 1,
+                (true, _) => TRIES,
+                (false, _) => u32::MAX,
+            };
+            match self.request_one(node, request.kind(), &reason, (turn.attempt, looks), limit) {
                 Ok(what) => said.push(format!("{node}: {what}")),
                 Err((code, why)) if code == "unreachable" && request.unreachable_is_fine => {
                     said.push(format!("{node} was left out: {why}"));
@@ -167,16 +175,16 @@ impl<'f> Mover<'f> {
         Outcome::ok(said.join("; "))
     }
 
-    /// Asks one node, unless what is asked for is so already.
+    /// Asks one node, unless what is asked for is so already. One that did not answer so many looks is left alone.
     fn request_one(
         &self,
         node: &str,
         kind: RequestKind,
         reason: &str,
-        attempt: Attempt,
+        (attempt, looks): (Attempt, u32),
         limit: Limit,
     ) -> Result<String, (&'static str, String)> {
-        let mut tries = 0;
+        let (mut tries, mut silent) = (0, 0);
         loop {
             let state = self.field.state(node).map_err(|why| ("unreachable", why));
             match state.map(|state| standing(&state, kind, attempt)) {
@@ -187,8 +195,9 @@ impl<'f> Mover<'f> {
                     continue;
                 }
                 Ok(Standing::Ask) => {}
-                Err(error) if limit.is_over() || kind == RequestKind::Demote => return Err(error),
+                Err(error) if limit.is_over() || silent + 1 >= looks => return Err(error),
                 Err(_) => {
+                    silent += 1;
                     self.field.pause();
                     continue;
                 }
@@ -295,6 +304,10 @@ fn standing(state: &State, kind: RequestKind, attempt: Attempt) -> Standing {
     match kind {
         RequestKind::Drain if view.drained.is_some() => Standing::Done("it is drained".to_owned()),
         RequestKind::Pause if view.paused.is_some() => Standing::Done("it is paused".to_owned()),
+        // Who is giving the lease back holds it still, and will not when it is asked for.
+        RequestKind::Promote | RequestKind::ForceClaim if view.mode == Mode::Demoting => {
+            Standing::Wait("it is demoting".to_owned())
+        }
         RequestKind::Promote | RequestKind::ForceClaim if state.holds => Standing::Done("it leads".to_owned()),
         RequestKind::Demote if view.demoted.is_some() && released().is_ok() => {
             Standing::Done("it is demoted".to_owned())

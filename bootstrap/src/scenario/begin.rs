@@ -2,14 +2,13 @@
 //!
 //! Layer: reads this program, and writes one event.
 
-use std::fs;
 use std::io;
 
 use manifests::digest::Digest;
+use snapkit::receipt::program_sha256;
 
 use super::execute::Journal;
 use super::plan::Plan;
-use crate::driver::THIS_PROGRAM;
 use crate::evidence::event::{Actor, Begin, Program, What};
 
 /// Writes it. Where the chain could not be read, `chain` is zeroes, and no evidence is worth anything.
@@ -30,11 +29,16 @@ pub fn write(plan: &Plan, root: Digest, chain: Digest, journal: &mut dyn Journal
         operator: plan.actor.clone(),
         approver: String::new(),
         reason: plan.reason.clone(),
-        tool: Program {
-            name: "bootstrap".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            sha256: Digest::sha256(&fs::read(THIS_PROGRAM)?),
-        },
+        tool: this_program()?,
     };
     journal.add(Actor::Tool, None, What::Begin(Box::new(begin)))
+}
+
+/// This program, as it runs.
+///
+/// # Errors
+/// When its file cannot be read.
+pub(crate) fn this_program() -> io::Result<Program> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Program { name: "bootstrap".to_owned(), version, sha256: program_sha256()? })
 }

@@ -204,6 +204,13 @@ pub enum ExecuteError {
     Edited,
 }
 
+impl ExecuteError {
+    /// The run has an end.
+    pub fn ended(passed: bool) -> Self {
+        Self::Ended(if passed { "passed" } else { "did not pass" })
+    }
+}
+
 /// Does a plan from wherever its journal ends, to its end or to the first step that fails.
 ///
 /// `stopped` is asked between steps; once it says yes, nothing more is begun, and the run can be resumed or aborted.
@@ -216,7 +223,7 @@ pub fn run(
     actor: &mut dyn Actor,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Finished, ExecuteError> {
-    let past = Past::of(plan, journal)?;
+    let past = Past::of(plan, &journal.past())?.going_on()?;
     if past.aborting {
         return Err(ExecuteError::Aborting);
     }
@@ -237,7 +244,7 @@ pub fn abort(
     actor: &mut dyn Actor,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Finished, ExecuteError> {
-    let past = Past::of(plan, journal)?;
+    let past = Past::of(plan, &journal.past())?.going_on()?;
     let mut run = Run { plan, journal, actor, stopped, past, finished: Finished::new() };
     if !run.past.aborting {
         run.journal.add(By::Tool, None, What::Abort { reason: reason.to_owned() })?;
@@ -245,6 +252,34 @@ pub fn abort(
     run.leave_off(&plan.steps, reason)?;
     let back = run.go(&plan.rollback)?;
     run.conclude(back, Verdict::Aborted, Verdict::AbortFailed)
+}
+
+/// What became of a run, by its events: its orchestrator may have been killed between the end and the seal. `None` for one that
+/// goes on.
+///
+/// # Errors
+/// [`ExecuteError::Edited`]
+pub fn concluded(plan: &Plan, past: &[(Option<&str>, &What)]) -> Result<Option<Finished>, ExecuteError> {
+    let past = Past::of(plan, past)?;
+    let Some(passed) = past.passed else { return Ok(None) };
+    let all = || plan.steps.iter().chain(&plan.rollback).chain(&plan.always);
+    let is_bad = |step: &&Step| past.outcome(&step.id).is_some_and(|outcome| !outcome.is_good());
+    // As `conclude` judges: a way back by its own steps, and by those at the end that change something.
+    let changing = plan.always.iter().filter(|step| step.effect != Effect::Read);
+    let back_failed = plan.rollback.iter().chain(changing).any(|step| is_bad(&step));
+    let verdict = match (passed, past.aborting) {
+        (true, _) => Verdict::Passed,
+        (false, false) => Verdict::Failed,
+        (false, true) if back_failed => Verdict::AbortFailed,
+        (false, true) => Verdict::Aborted,
+    };
+    let failed = |step: &&Step| past.outcome(&step.id).is_some_and(|outcome| outcome.status == StepStatus::Failed);
+    let steps = all().filter_map(|step| Some((step.id.clone(), past.outcome(&step.id)?.clone())));
+    Ok(Some(Finished {
+        verdict: Some(verdict),
+        failed_step: all().find(failed).map(|step| step.id.clone()),
+        steps: steps.collect(),
+    }))
 }
 
 impl Finished {
@@ -265,15 +300,24 @@ struct Past {
     ended: Vec<(String, Outcome)>,
     checks: BTreeMap<String, Vec<CheckResult>>,
     aborting: bool,
+    /// Whether it passed; `None` while it has no end.
+    passed: Option<bool>,
 }
 
 impl Past {
-    fn of(plan: &Plan, journal: &dyn Journal) -> Result<Self, ExecuteError> {
+    fn going_on(self) -> Result<Self, ExecuteError> {
+        match self.passed {
+            None => Ok(self),
+            Some(passed) => Err(ExecuteError::ended(passed)),
+        }
+    }
+
+    fn of(plan: &Plan, events: &[(Option<&str>, &What)]) -> Result<Self, ExecuteError> {
         if !plan.is_sound() {
             return Err(ExecuteError::Edited);
         }
         let mut past = Self::default();
-        for (step, what) in journal.past() {
+        for (step, what) in events.iter().copied() {
             match (what, step) {
                 (What::StepBegin { .. }, Some(step)) => past.begun.push(step.to_owned()),
                 (What::StepEnd { status, error, evidence }, Some(step)) => {
@@ -289,8 +333,7 @@ impl Past {
                     checks.push(check.clone());
                 }
                 (What::Abort { .. }, _) => past.aborting = true,
-                (What::End { passed: true }, _) => return Err(ExecuteError::Ended("passed")),
-                (What::End { passed: false }, _) => return Err(ExecuteError::Ended("did not pass")),
+                (What::End { passed }, _) => past.passed = Some(*passed),
                 _ => {}
             }
         }

@@ -155,6 +155,12 @@ impl File {
         Ok(Self { path: path.to_owned(), sha256, text })
     }
 
+    /// Where [`File::replace`] keeps what was there, beside the file.
+    pub fn backup(path: &Path, now: Timestamp) -> PathBuf {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.with_file_name(format!("{name}.{}.bak", now.strftime("%Y%m%dT%H%M%S%3fZ")))
+    }
+
     /// Puts `text` in its place in one step, with a copy of what was there beside it under a name with the time. Owner
     /// and mode stay. If it holds `text` already, nothing is changed but the copy.
     ///
@@ -167,7 +173,7 @@ impl File {
         }
         let at = |what| move |path: &Path, source| FileError::Io { what, path: path.to_owned(), source };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let backup = path.with_file_name(format!("{name}.{}.bak", now.strftime("%Y%m%dT%H%M%S%3fZ")));
+        let backup = Self::backup(path, now);
         let metadata = fs::metadata(path).map_err(|error| at("look at")(path, error))?;
         write_new(&backup, before.text.as_bytes(), &metadata).map_err(|error| at("write")(&backup, error))?;
         let beside = path.with_file_name(format!(".{name}.new"));

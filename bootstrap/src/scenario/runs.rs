@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::plan::{Plan, SCHEMA};
 use crate::evidence::event::{Mode, What};
 use crate::evidence::run_dir::{PLAN, RunDir};
+use crate::evidence::seal::STATEMENT;
 use crate::evidence::timeline::{self, Event};
 
 /// How old a dry run may be when its plan is executed.
@@ -109,6 +110,16 @@ impl Found {
     /// Whether it has an end.
     pub fn is_over(&self) -> bool {
         self.events.iter().any(|event| matches!(event.what, What::End { .. }))
+    }
+
+    /// Its events with their steps.
+    pub fn past(&self) -> Vec<(Option<&str>, &What)> {
+        self.events.iter().map(|event| (event.step.as_deref(), &event.what)).collect()
+    }
+
+    /// Whether what was found is sealed; an orchestrator may have been killed between the end and that.
+    pub fn is_sealed(&self) -> bool {
+        self.directory.file(STATEMENT).exists()
     }
 
     /// Whether it is being taken back.

@@ -1,5 +1,8 @@
 //! The machine, told everything by hand. Names of the edge cases: `docs/agent.md`.
 
+mod asked;
+mod order;
+
 use super::*;
 use crate::agent::view::RequestKind;
 
@@ -86,6 +89,21 @@ impl Told {
         }
         told.tell(Event::Started(Ok(())));
         told.tell(Event::Probed { ready: true });
+        assert_eq!(told.mode(), Mode::Leader);
+        told
+    }
+
+    fn leading_statically() -> Self {
+        let mut told = Self::following(setup(Leadership::Static), Kept::default());
+        assert!(!told.all.contains(&Action::Wish(LeaseWish::Lead)));
+        let reply = told.ask(RequestKind::Promote);
+        assert!(matches!(reply, Reply::Accepted(_)), "{reply:?}");
+        told.expect(&Action::Wish(LeaseWish::Lead));
+        told.tell(Event::Lease(LeaseNote::Claimed { term: 5, claim: vec![], until: None }));
+        told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })))
+            .tell(Event::Materialized(Ok(sight(10, 5))));
+        told.expect(&start(ServiceRole::Leader, 5, None));
+        told.tell(Event::Started(Ok(()))).tell(Event::Probed { ready: true });
         assert_eq!(told.mode(), Mode::Leader);
         told
     }
@@ -410,15 +428,6 @@ fn head_advanced_during_promote_by_another_leader() {
 }
 
 #[test]
-fn only_force_takes_the_lease_from_its_holder() {
-    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
-    told.tell(Event::Lease(LeaseNote::Seen(Some(holder("b", 4)))));
-    assert!(matches!(told.ask(RequestKind::Promote), Reply::Refused(_)));
-    assert!(matches!(told.ask(RequestKind::ForceClaim), Reply::Accepted(_)));
-    assert!(told.all.iter().any(|action| matches!(action, Action::Wish(LeaseWish::Force { .. }))));
-}
-
-#[test]
 fn a_veto_gives_the_lease_back_and_waits() {
     let mut told = Told::following(Setup { hooks: vec![Hook::PrePromote], ..setup(Leadership::Auto) }, Kept::default());
     told.claim(5);
@@ -539,104 +548,6 @@ fn a_leader_whose_service_ends_starts_it_again_and_gives_up_after_a_while() {
     }
 }
 
-impl Told {
-    fn leading_statically() -> Self {
-        let mut told = Self::following(setup(Leadership::Static), Kept::default());
-        assert!(!told.all.contains(&Action::Wish(LeaseWish::Lead)));
-        let reply = told.ask(RequestKind::Promote);
-        assert!(matches!(reply, Reply::Accepted(_)), "{reply:?}");
-        told.expect(&Action::Wish(LeaseWish::Lead));
-        told.tell(Event::Lease(LeaseNote::Claimed { term: 5, claim: vec![], until: None }));
-        told.tell(Event::Fenced(Ok(Fenced { term: 5, seq: 11, before: 4 })))
-            .tell(Event::Materialized(Ok(sight(10, 5))));
-        told.expect(&start(ServiceRole::Leader, 5, None));
-        told.tell(Event::Started(Ok(()))).tell(Event::Probed { ready: true });
-        assert_eq!(told.mode(), Mode::Leader);
-        told
-    }
-}
-
-#[test]
-fn an_operator_decides_in_static_leadership() {
-    let mut told = Told::following(setup(Leadership::Static), Kept::default());
-    told.tell(Event::Lease(LeaseNote::Seen(Some(holder("b", 4)))));
-    let reply = told.ask(RequestKind::Promote);
-    assert!(matches!(&reply, Reply::Accepted(what) if what.contains('b')), "{reply:?}");
-    told.expect(&Action::Wish(LeaseWish::Force { reason: "because".into() }));
-    let mut told = Told::leading_statically();
-    assert!(matches!(told.ask(RequestKind::Handoff), Reply::Refused(_)));
-    told.tell(Event::Lease(LeaseNote::Superseded { by: holder("b", 6) })).expect(&Action::Kill);
-    assert_eq!(told.machine.kept().appointed, None);
-    assert_eq!(told.machine.kept().conflicts, 0, "an operator decided so");
-}
-
-#[test]
-fn a_static_leader_comes_back_as_what_it_was() {
-    let mut told = Told::leading_statically();
-    told.tell(Event::Shutdown).tell(Event::Stopped(Ok(()))).expect(&Action::Exit);
-    assert!(!told.all.contains(&Action::Wish(LeaseWish::Release)), "the operator's word stands");
-    let kept = told.machine.kept().clone();
-    let mut told = Told::new(setup(Leadership::Static), kept);
-    told.tell(Event::Reclaimed(Ok(())));
-    told.tell(Event::Looked(Ok(Sight { lag: 2, ..sight(12, 5) }))).expect(&Action::Wish(LeaseWish::Lead));
-}
-
-#[test]
-fn an_agent_that_is_asked_to_end_hands_over_in_order() {
-    let mut told = Told::leading(setup(Leadership::Auto), &[]);
-    told.tell(Event::Shutdown).expect(&Action::Stop { grace: Duration::from_secs(3) });
-    told.tell(Event::Stopped(Ok(()))).expect(&Action::Wish(LeaseWish::Release)).expect_not(|a| *a == Action::Exit);
-    told.tell(Event::Lease(LeaseNote::Released)).expect(&Action::Exit);
-    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
-    told.tell(Event::Shutdown).expect(&Action::Exit);
-}
-
-#[test]
-fn a_paused_node_takes_nothing_over_and_a_paused_leader_leads_on() {
-    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
-    told.ask(RequestKind::Pause);
-    told.expect(&Action::Wish(LeaseWish::Follow));
-    assert_eq!(told.mode(), Mode::Paused);
-    told.after(5).expect(&Action::Look(Apply::Leave));
-    told.tell(Event::Looked(Ok(sight(10, 4))));
-    told.ask(RequestKind::Resume);
-    told.expect(&Action::Wish(LeaseWish::Lead));
-    let mut told = Told::leading(setup(Leadership::Auto), &[]);
-    told.ask(RequestKind::Pause);
-    assert_eq!(told.mode(), Mode::Leader);
-}
-
-#[test]
-fn a_drained_node_is_ready_for_nobody() {
-    let mut told = Told::leading(setup(Leadership::Auto), &[]);
-    told.ask(RequestKind::Drain);
-    assert_eq!((told.mode(), told.machine.is_ready()), (Mode::Draining, false));
-    told.ask(RequestKind::Resume);
-    assert_eq!((told.mode(), told.machine.is_ready()), (Mode::Leader, true));
-}
-
-#[test]
-fn a_demoted_node_stays_out_until_it_is_resumed() {
-    let mut told = Told::leading(setup(Leadership::Auto), &[]);
-    told.ask(RequestKind::Demote);
-    told.tell(Event::Stopped(Ok(()))).tell(Event::Lease(LeaseNote::Released));
-    told.tell(Event::Looked(Ok(sight(10, 5))));
-    assert_eq!(told.mode(), Mode::Follower);
-    told.after(3600);
-    assert_eq!(told.mode(), Mode::Follower);
-    told.tell(Event::Looked(Ok(sight(10, 5))));
-    told.ask(RequestKind::Resume);
-    assert_eq!(told.mode(), Mode::Candidate);
-}
-
-#[test]
-fn a_claim_that_nobody_wants_any_more_is_given_back() {
-    let mut told = Told::following(setup(Leadership::Auto), Kept::default());
-    told.ask(RequestKind::Pause);
-    told.claim(5);
-    told.expect(&Action::Wish(LeaseWish::Release)).expect_not(|action| matches!(action, Action::Fence { .. }));
-}
-
 #[test]
 fn ingress_is_announced_until_it_works() {
     let mut told = Told::leading(setup(Leadership::Auto), &[Hook::PostPromote]);
@@ -660,33 +571,6 @@ fn a_service_that_does_not_become_ready_gives_the_lease_back() {
     assert!(told.last.iter().any(|action| matches!(action, Action::Stop { .. })));
     told.tell(Event::Stopped(Ok(()))).expect(&Action::Wish(LeaseWish::Release));
     assert!(told.machine.kept().led.is_some(), "it ran, so it may have written");
-}
-
-/// What is asked of the edges and not answered yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owed {
-    Reclaim,
-    Start,
-    Stop,
-    Look,
-    Fence,
-    Materialize,
-    Hook(Hook),
-    Release,
-}
-
-fn owed(action: &Action) -> Option<Owed> {
-    Some(match action {
-        Action::Reclaim => Owed::Reclaim,
-        Action::Start { .. } => Owed::Start,
-        Action::Stop { .. } | Action::Kill => Owed::Stop,
-        Action::Look(_) => Owed::Look,
-        Action::Fence { .. } => Owed::Fence,
-        Action::Materialize { .. } => Owed::Materialize,
-        Action::Run { hook, .. } => Owed::Hook(*hook),
-        Action::Wish(LeaseWish::Release) => Owed::Release,
-        _ => return None,
-    })
 }
 
 #[test]
@@ -721,131 +605,4 @@ fn a_look_that_sees_the_own_fence_finds_nobody_else() {
     assert_eq!((told.machine.kept().led.clone(), told.machine.kept().aside.len()), (Some(led), 0));
     let until = Some(told.now + TTL);
     told.tell(Event::Fenced(Ok(Fenced { term: 6, seq: 11, before: 5 }))).expect(&start(ServiceRole::Leader, 6, until));
-}
-
-/// A driver, a chain and a lease that answer when they like, each for itself as it really would.
-struct Edges {
-    random: fastrand::Rng,
-    owed: Vec<Owed>,
-    held: Option<u64>,
-    runs: bool,
-    term: u64,
-}
-
-impl Edges {
-    fn answer(&mut self, owed: Owed) -> Event {
-        let ok = self.random.u8(0..4) != 0;
-        let said = |ok: bool| if ok { Ok(()) } else { Err("x".to_owned()) };
-        match owed {
-            Owed::Reclaim => Event::Reclaimed(said(ok)),
-            Owed::Start => {
-                self.runs &= ok;
-                Event::Started(said(ok))
-            }
-            Owed::Stop => {
-                self.runs &= !ok;
-                Event::Stopped(said(ok))
-            }
-            Owed::Look => {
-                let seq = self.random.u64(9..12);
-                Event::Looked(if ok { Ok(sight(seq, self.term)) } else { Err(trouble(self.random.bool())) })
-            }
-            Owed::Fence => Event::Fenced(match ok {
-                true => Ok(Fenced { term: self.term, seq: 9, before: self.term.saturating_sub(self.random.u64(1..3)) }),
-                false => Err(trouble(false)),
-            }),
-            Owed::Materialize => Event::Materialized(if ok { Ok(sight(10, self.term)) } else { Err(trouble(false)) }),
-            Owed::Hook(hook) => Event::Hooked(hook, said(ok)),
-            Owed::Release => {
-                self.held = None;
-                Event::Lease(LeaseNote::Released)
-            }
-        }
-    }
-
-    fn happen(&mut self, told: &mut Told) -> Event {
-        if !self.owed.is_empty() && self.random.u8(0..3) != 0 {
-            let which = self.random.usize(..self.owed.len());
-            let owed = self.owed.remove(which);
-            return self.answer(owed);
-        }
-        let is_started = self.runs && !self.owed.contains(&Owed::Start);
-        match self.random.u8(0..12) {
-            0..=2 if self.held.is_none() && told.machine.mode() == Mode::Candidate => {
-                self.term += self.random.u64(1..3);
-                self.held = Some(self.term);
-                let until = Some(told.now + TTL);
-                Event::Lease(LeaseNote::Claimed { term: self.term, claim: vec![], until })
-            }
-            3 if self.held.is_some() => {
-                self.held = None;
-                // Nothing is owed for a lease that is gone.
-                self.owed.retain(|owed| *owed != Owed::Release);
-                Event::Lease(LeaseNote::Expired)
-            }
-            4 if is_started => {
-                self.runs = false;
-                Event::Ended("x".into())
-            }
-            5 | 6 if is_started => Event::Probed { ready: self.random.bool() },
-            7 if self.held.is_some() => Event::Lease(LeaseNote::Late { why: "x".into() }),
-            8 => {
-                use RequestKind::{Demote, Drain, Handoff, Pause, Promote, Resume};
-                let kinds = [Demote, Drain, Handoff, Pause, Promote, Promote, Resume, Resume];
-                Event::Asked(0, request(kinds[self.random.usize(..kinds.len())]))
-            }
-            9 if self.held.is_none() => {
-                Event::Lease(LeaseNote::Seen(Some(holder(if self.random.bool() { "a" } else { "b" }, self.term))))
-            }
-            _ => {
-                told.now = told.now + Duration::from_secs(self.random.u64(0..30));
-                Event::Tick
-            }
-        }
-    }
-
-    fn check(&mut self, action: &Action, told: &Told, seed: u64) {
-        let switches = matches!(action, Action::Materialize { .. })
-            || matches!(action, Action::Look(Apply::Switch { .. })) && !told.machine.has(Hook::Reload);
-        assert!(!(switches && self.runs), "seed {seed}: switched under a running service");
-        match action {
-            Action::Start { role, term, .. } => {
-                assert!(!self.runs, "seed {seed}: two services at once");
-                self.runs = true;
-                if *role == ServiceRole::Leader {
-                    assert_eq!(self.held, Some(*term), "seed {seed}: a leader without the lease");
-                    let led = told.machine.kept().led.as_ref().map(|led| led.term);
-                    assert_eq!(led, Some(*term), "seed {seed}: a leadership that was not written down");
-                }
-            }
-            Action::Wish(LeaseWish::Release) => {
-                assert!(!self.runs || told.machine.runs_as() == Some(ServiceRole::Follower), "seed {seed}: given back");
-            }
-            _ => {}
-        }
-        self.owed.extend(owed(action));
-    }
-}
-
-#[test]
-fn whatever_happens_in_whatever_order_a_leader_starts_only_under_a_lease() {
-    let mut led = 0;
-    for seed in 0..4000 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let leadership = if random.bool() { Leadership::Auto } else { Leadership::Static };
-        let hooks = [Hook::Drain, Hook::Save, Hook::PrePromote, Hook::PostPromote, Hook::Reload];
-        let hooks = hooks.into_iter().filter(|_| random.bool()).collect();
-        let setup = Setup { follower_runs: random.bool(), hooks, ..setup(leadership) };
-        let mut told = Told::new(setup, Kept::default());
-        let mut edges = Edges { random, owed: vec![Owed::Reclaim], held: None, runs: false, term: 4 };
-        for _ in 0..150 {
-            let event = edges.happen(&mut told);
-            told.tell(event);
-            for action in told.last.clone() {
-                edges.check(&action, &told, seed);
-            }
-            led += u64::from(told.mode() == Mode::Leader);
-        }
-    }
-    assert!(led > 1_000, "{led} steps as leader: what is to be tested happens");
 }

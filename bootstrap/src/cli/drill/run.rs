@@ -9,7 +9,7 @@ use bootstrap::drill::conduct::{Asked, Closed, ConductError, Conducted, Conducto
 use bootstrap::evidence::event::{CheckStatus, Mode, StepStatus};
 use bootstrap::fleet::inventory::Inventory;
 use bootstrap::origin::{self, Origin};
-use bootstrap::scenario::execute::Verdict;
+use bootstrap::scenario::execute::{ExecuteError, Verdict};
 use bootstrap::scenario::resolve::ResolveError;
 use bootstrap::scenario::runs::{self, Runs, RunsError};
 use clap::Args;
@@ -221,6 +221,9 @@ pub(in crate::cli) fn explained(error: ConductError) -> CliError {
                 _ => return CliError::from(error),
             };
             CliError::refused(error.to_string()).next(next)
+        }
+        ConductError::Execute(error) if !matches!(error, ExecuteError::Journal(_)) => {
+            CliError::refused(error.to_string()).next("`bootstrap drill history` shows every run and what became of it")
         }
         error => error.into(),
     }

@@ -3,29 +3,15 @@
 use std::fs;
 use std::io;
 
-use manifests::digest::Digest;
-
 use super::{Drill, check, failed, kept};
 use crate::drill::deeds::When;
 use crate::drill::facts::NodeFacts;
-use crate::driver::THIS_PROGRAM;
-use crate::evidence::event::{Actor as By, Program, What};
+use crate::evidence::event::{Actor as By, What};
 use crate::evidence::facts::{Before, ENVIRONMENT_SCHEMA, Environment, Node};
 use crate::evidence::run_dir::ENVIRONMENT;
 use crate::scenario::Outcome;
+use crate::scenario::begin::this_program;
 use crate::scenario::execute::Turn;
-
-/// This program, as it runs.
-///
-/// # Errors
-/// When its file cannot be read.
-pub(crate) fn this_program() -> io::Result<Program> {
-    Ok(Program {
-        name: "bootstrap".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        sha256: Digest::sha256(&fs::read(THIS_PROGRAM)?),
-    })
-}
 
 impl Drill<'_> {
     /// What the node says of itself.

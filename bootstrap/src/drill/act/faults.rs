@@ -9,6 +9,22 @@ use crate::evidence::event::{Actor as By, What};
 use crate::scenario::Outcome;
 use crate::scenario::execute::Turn;
 
+/// What was written down last of one fault on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Injected,
+    Healed,
+}
+
+/// A run may have several faults, and the same one more than once.
+fn last_of(past: &[(Option<&str>, &What)], fault: &str, on: &str) -> Option<Last> {
+    past.iter().rev().find_map(|(_, what)| match what {
+        What::Fault { fault: one, node, .. } if one == fault && node == on => Some(Last::Injected),
+        What::Heal { fault: one, node, .. } if one == fault && node == on => Some(Last::Healed),
+        _ => None,
+    })
+}
+
 impl Drill<'_> {
     fn fault_args<'a>(&'a self, broken: &'a Broken, node: &str, heal: bool) -> Vec<&'a str> {
         // What the inventory names goes before what is built in.
@@ -74,19 +90,22 @@ impl Drill<'_> {
         let past = turn.journal.past();
         let begun =
             past.iter().any(|(_, what)| matches!(what, What::StepBegin { phase, .. } if phase == "demote-primary"));
-        let healed = past.iter().any(|(_, what)| matches!(what, What::Heal { .. }));
-        let injected = past.iter().any(|(_, what)| matches!(what, What::Fault { .. }));
+        let last = last_of(&past, &broken.fault, &node);
         if !begun {
             return Ok(Outcome::skipped("nothing was broken"));
         }
         // A fault that was asked for may have been injected without anybody left to write it down.
         let answers = self.state(&node).is_ok();
-        if !healed && (injected || !answers) {
+        if last != Some(Last::Healed) && (last == Some(Last::Injected) || !answers) {
             let (node, injected) = match self.ask_fault(broken, true, turn) {
                 Ok(asked) => asked,
-                // Somebody else started it: healed when it was seen.
-                Err(_) if answers => self.healed_by_somebody(broken, &node, turn)?,
-                Err(outcome) => return Err(outcome),
+                // Somebody else started it, perhaps a moment ago: healed when it was seen. What is frozen or cut off may
+                // answer all the same.
+                Err(outcome) if !["stop", "kill"].contains(&&*broken.fault) => return Err(outcome),
+                Err(outcome) => match until(turn.within.mul_f32(0.4), || self.state(&node)) {
+                    Ok(_) => self.healed_by_somebody(broken, &node, turn)?,
+                    Err(_) => return Err(outcome),
+                },
             };
             let event = What::Heal {
                 fault: broken.fault.clone(),
@@ -123,5 +142,27 @@ impl Drill<'_> {
         let said: Option<Value> = serde_json::from_str(&ended.stdout).ok();
         let snapshot = said.and_then(|said| Some(said.get("name")?.as_str()?.to_owned()));
         Ok(Outcome::ok(snapshot.unwrap_or_else(|| "taken".to_owned())).evidence(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_of_each_node_is_taken_back_for_itself() {
+        let (fault, boot_id) = ("pause".to_owned(), "boot".to_owned());
+        let injected =
+            What::Fault { fault: fault.clone(), node: "a".to_owned(), at_mono_us: 1, boot_id: boot_id.clone() };
+        let healed = What::Heal { fault: fault.clone(), node: "a".to_owned(), at_mono_us: 2, boot_id };
+        let last = |events: &[&What], fault: &str, node: &str| {
+            let past: Vec<(Option<&str>, &What)> = events.iter().map(|what| (None, *what)).collect();
+            last_of(&past, fault, node)
+        };
+        assert_eq!(last(&[&injected], "pause", "a"), Some(Last::Injected));
+        assert_eq!(last(&[&injected, &healed], "pause", "a"), Some(Last::Healed));
+        assert_eq!(last(&[&injected, &healed, &injected], "pause", "a"), Some(Last::Injected));
+        assert_eq!(last(&[&injected, &healed], "pause", "b"), None);
+        assert_eq!(last(&[&injected, &healed], "stop", "a"), None);
     }
 }

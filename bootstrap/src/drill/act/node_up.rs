@@ -1,5 +1,6 @@
 //! Deeds that bring a node up from the one string, and remove it again.
 
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use manifests::refusal::Class;
 use serde_json::Value;
 
 use super::{Drill, Ran, check, failed, kept, until};
+use crate::clock::BootTime;
 use crate::drill::deeds::BringUp;
 use crate::evidence::facts::{Before, Temporary};
 use crate::evidence::run_dir::RESTORE;
@@ -41,6 +43,21 @@ impl Drill<'_> {
         args.extend(of_inventory.bring_up.iter().map(String::as_str));
         args.extend(options);
         self.bootstrap(node, &args, within)
+    }
+
+    /// The same, and what an orchestrator that was killed had begun is let come to its end first: its command may still be at
+    /// the node, and two at once are refused.
+    fn by_string_again(&self, node: &str, options: &[&str], turn: &Turn<'_>) -> Result<Value, Ran> {
+        let end = BootTime::now() + turn.within;
+        loop {
+            let ended = self.by_string(node, options, BootTime::now().until(end));
+            match ended {
+                Err(ran) if turn.attempt == Attempt::Again && ran.is_in_the_way() && BootTime::now() < end => {
+                    thread::sleep(super::LOOK);
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// The manifest as the node finds it.
@@ -98,7 +115,7 @@ impl Drill<'_> {
         let options: &[&str] = if up.agent { &["--wait", &wait] } else { &["--no-agent"] };
         let expected =
             if up.agent { "it comes up from the manifest and follows" } else { "restored, every byte of it verified" };
-        let report = match self.by_string(&node, options, turn.within) {
+        let report = match self.by_string_again(&node, options, turn) {
             Ok(report) => report,
             Err(ran) => {
                 let otherwise = if up.agent { "follower-from-manifest" } else { "cold-restore" };

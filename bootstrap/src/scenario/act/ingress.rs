@@ -33,9 +33,9 @@ pub fn deployed(field: &dyn Field) -> Result<File, String> {
 ///
 /// # Errors
 /// What is wrong, in a sentence; what was there is there again, or the sentence says that it is not.
-pub(super) fn deploy(field: &dyn Field, expected: Digest, text: &str) -> Result<Replaced, String> {
+pub(super) fn deploy(field: &dyn Field, expected: Digest, text: &str, now: Timestamp) -> Result<Replaced, String> {
     let config = config(field)?;
-    let replaced: Replaced = replace(field, &config, expected, text)?;
+    let replaced: Replaced = replace(field, &config, expected, text, now)?;
     match in_force(field) {
         Ok(()) => Ok(replaced),
         Err(why) => {
@@ -51,12 +51,14 @@ pub(super) fn deploy(field: &dyn Field, expected: Digest, text: &str) -> Result<
 fn undo(field: &dyn Field, config: &str, replaced: &Replaced) -> Result<(), String> {
     let backup = replaced.backup.display().to_string();
     let before: File = ask(field, &["ingress-file", "read", &backup], b"")?;
-    replace(field, config, replaced.after, &before.text)?;
+    replace(field, config, replaced.after, &before.text, Timestamp::now())?;
     in_force(field)
 }
 
-fn replace(field: &dyn Field, config: &str, expected: Digest, text: &str) -> Result<Replaced, String> {
-    ask(field, &["ingress-file", "replace", config, "--expect", &expected.to_string()], text.as_bytes())
+/// Puts another text in its place; the name of the copy has this time in it.
+fn replace(field: &dyn Field, config: &str, expected: Digest, text: &str, now: Timestamp) -> Result<Replaced, String> {
+    let (expected, now) = (expected.to_string(), now.to_string());
+    ask(field, &["ingress-file", "replace", config, "--expect", &expected, "--at", &now], text.as_bytes())
 }
 
 /// Has the deployed configuration checked and loaded.
@@ -113,7 +115,12 @@ impl Mover<'_> {
         // An ingress that looks for the leader itself gets the time to find it.
         let itself = Limit::after(turn.within / 4);
         let leader = match self.until(itself, || self.led()) {
-            Ok(leader) => return Outcome::ok(format!("nothing to do: the ingress leads to {leader}")),
+            Ok(leader) => {
+                return match self.find_backup(turn) {
+                    Ok(()) => Outcome::ok(format!("nothing to do: the ingress leads to {leader}")),
+                    Err(why) => Outcome::failed("ingress", why),
+                };
+            }
             Err(_) => match self.leader(turn) {
                 Ok(leader) => leader,
                 Err(why) => return Outcome::failed("not-so", why),
@@ -150,6 +157,7 @@ impl Mover<'_> {
             // The file says so already: it may not be in force.
             in_force(self.field)?;
             self.reloaded = true;
+            self.find_backup(turn)?;
             return Ok(format!("{leader} is first in {} already; it was loaded again", before.path.display()));
         }
         let mut debt = Debt {
@@ -170,7 +178,7 @@ impl Mover<'_> {
         self.debts.put(&debt).map_err(|error| error.to_string())?;
         let open = What::Debt { id: debt.id.clone(), text: debt.text.clone(), open: true };
         turn.journal.add(By::Tool, Some(&turn.step.id), open).map_err(|error| error.to_string())?;
-        match deploy(self.field, before.sha256, &text) {
+        match deploy(self.field, before.sha256, &text, debt.opened) {
             Ok(replaced) => {
                 self.reloaded = true;
                 debt.backup = Some(replaced.backup.clone());
@@ -187,13 +195,29 @@ impl Mover<'_> {
         }
     }
 
+    /// An orchestrator before this one may have changed the file and not lived to note where the copy is: under the name
+    /// with the time of its debt.
+    fn find_backup(&self, turn: &Turn<'_>) -> Result<(), String> {
+        let open = self.debts.open().map_err(|error| error.to_string())?;
+        let own = open.into_iter().filter(|debt| debt.run == turn.plan.id && debt.backup.is_none());
+        for debt in own {
+            let path = File::backup(&debt.file, debt.opened);
+            let found: File = ask(self.field, &["ingress-file", "read", &path.display().to_string()], b"")?;
+            if found.sha256 == debt.canonical_sha256 {
+                self.debts.put(&Debt { backup: Some(path), ..debt }).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     fn settle(&self, turn: &mut Turn<'_>, debt: Debt, reason: &str) -> Result<(), String> {
         let (by, reason) = (turn.plan.actor.clone(), reason.to_owned());
         let closed = What::Debt { id: debt.id.clone(), text: debt.text.clone(), open: false };
         let found_sha256 = debt.canonical_sha256;
         let debt = Debt { closed: Some(Closed { at: Timestamp::now(), by, reason, found_sha256 }), ..debt };
-        self.debts.put(&debt).map_err(|error| error.to_string())?;
-        turn.journal.add(By::Tool, Some(&turn.step.id), closed).map_err(|error| error.to_string())
+        // Told first: one that is told and still open is settled again, one that is closed is not looked at any more.
+        turn.journal.add(By::Tool, Some(&turn.step.id), closed).map_err(|error| error.to_string())?;
+        self.debts.put(&debt).map_err(|error| error.to_string())
     }
 
     /// Gives the ingress back what this run took from it.
@@ -236,6 +260,6 @@ pub fn settle_up(field: &dyn Field, debt: &Debt) -> Result<String, String> {
             file.sha256
         ));
     }
-    let replaced = deploy(field, file.sha256, &debt.canonical)?;
+    let replaced = deploy(field, file.sha256, &debt.canonical, Timestamp::now())?;
     Ok(format!("{} was put back; the hotfix is kept as {}", file.path.display(), replaced.backup.display()))
 }

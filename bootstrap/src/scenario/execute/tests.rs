@@ -5,9 +5,14 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use super::*;
+use crate::drill::deeds::{self, Deeds};
 use crate::evidence::event::Claim;
+use crate::scenario::builtin;
+use crate::scenario::grammar::Scenario;
 use crate::scenario::grammar::{Action, Effect, Leadership};
 use crate::scenario::plan::{Required, SCHEMA};
+use crate::scenario::resolve::tests::{seen, sight, wish};
+use crate::scenario::resolve::{Sight, Wish, resolve};
 
 /// Keeps events in memory, and fails from the `n`th on: the orchestrator is killed there.
 #[derive(Debug, Default, Clone)]
@@ -227,6 +232,86 @@ fn a_run_killed_anywhere_is_taken_back() {
             assert_eq!(ends.len(), 7, "{ends:?}");
             assert!(ends.contains(&("back-two", "ok")));
             assert!(actor.acted.iter().all(|(step, _)| !["one", "two", "three"].contains(&step.as_str())));
+        }
+    }
+}
+
+/// Plans of every scenario that is built in, those of drills among them.
+fn built_in() -> Vec<Plan> {
+    let group = |leader: &str| {
+        let node = |name: &str| seen(name, Some(if name == leader { "leader" } else { "candidate" }));
+        Sight { ingress_driver: true, ..sight(["a", "b", "c"].map(node).into()) }
+    };
+    let plan = |scenario: Scenario, text: &str| {
+        let leader = if scenario.name == "switchback" { "b" } else { "a" };
+        let wish = Wish { old_leader: Some(leader.to_owned()).filter(|_| scenario.name == "emergency"), ..wish() };
+        let mut group = group(leader);
+        group.nodes.iter_mut().filter(|node| node.name == leader && scenario.name == "emergency").for_each(|node| {
+            node.state = None;
+        });
+        resolve(&scenario, text, &group, &wish).unwrap()
+    };
+    let moves = builtin::ALL.iter().map(|(name, text)| plan(Scenario::parse(name, text, &Deeds).unwrap(), text));
+    let drills = deeds::BUILT_IN.iter().map(|(name, _)| {
+        let text = deeds::text(name, "c").unwrap();
+        plan(Scenario::parse(name, &text, &Deeds).unwrap(), &text)
+    });
+    moves.chain(drills).collect()
+}
+
+/// Every built-in scenario, killed at every write of its journal: gone on with, each step ends once and what was under way is
+/// told so; taken back, nothing of the way there is acted any more, and all of the way back and of the end is.
+#[test]
+fn every_built_in_scenario_killed_anywhere_is_gone_on_with_or_taken_back() {
+    for plan in built_in() {
+        let whole = {
+            let mut journal = Memory::default();
+            let finished = go(&plan, &mut journal, &mut Scripted::default()).unwrap();
+            assert_eq!(finished.verdict, Some(Verdict::Passed), "{}", plan.scenario);
+            journal.events.len()
+        };
+        let forward: BTreeSet<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+        for at in 0..whole {
+            let told = format!("{}, killed at {at}", plan.scenario);
+            let mut killed = Memory { killed_at: Some(at), ..Memory::default() };
+            assert!(go(&plan, &mut killed, &mut Scripted::default()).is_err(), "{told}");
+            killed.killed_at = None;
+            let before = killed.clone();
+            let ended: BTreeSet<&str> = before.ends().into_iter().map(|(step, _)| step).collect();
+
+            let (mut journal, mut actor) = (killed.clone(), Scripted::default());
+            let finished = go(&plan, &mut journal, &mut actor).unwrap();
+            assert_eq!(finished.verdict, Some(Verdict::Passed), "{told}");
+            assert_eq!(journal.ends().len(), plan.steps.len() + plan.always.len(), "{told}");
+            for (step, attempt) in &actor.acted {
+                assert!(!ended.contains(step.as_str()), "{told}: {step} had ended");
+                assert_eq!(*attempt == Attempt::Again, before.begun().contains(step.as_str()), "{told}: {step}");
+            }
+
+            let (mut journal, mut actor) = (killed, Scripted::default());
+            let finished = abort(&plan, "no", &mut journal, &mut actor, &|| false).unwrap();
+            assert_eq!(finished.verdict, Some(Verdict::Aborted), "{told}");
+            assert!(actor.acted.iter().all(|(step, _)| !forward.contains(step.as_str())), "{told}: {:?}", actor.acted);
+            let steps = [&plan.steps, &plan.rollback, &plan.always];
+            assert_eq!(journal.ends().len(), steps.into_iter().map(Vec::len).sum::<usize>(), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_became_of_a_run_is_read_from_its_journal() {
+    for fails in [None, Some("two"), Some("collect"), Some("back-one"), Some("teardown")] {
+        for aborts in [false, true] {
+            let actor = || Scripted { fails: fails.into_iter().collect(), ..Scripted::default() };
+            let mut journal = Memory { killed_at: Some(2), ..Memory::default() };
+            go(&plan(), &mut journal, &mut actor()).unwrap_err();
+            assert_eq!(concluded(&plan(), &journal.past()).unwrap(), None, "it has no end");
+            journal.killed_at = None;
+            let told = match aborts {
+                false => go(&plan(), &mut journal, &mut actor()).unwrap(),
+                true => abort(&plan(), "no", &mut journal, &mut actor(), &|| false).unwrap(),
+            };
+            assert_eq!(concluded(&plan(), &journal.past()).unwrap(), Some(told), "{fails:?} {aborts}");
         }
     }
 }
