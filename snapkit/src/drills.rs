@@ -25,9 +25,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether something was done, and all of it well.
+    /// Whether it is a drill in which something was done, and all of it well. A failover is none, and neither is the way back
+    /// of one.
     pub fn is_good(&self) -> bool {
-        self.ended.as_ref().is_some_and(|(_, _, ended)| ended.verdict == "passed" && ended.mode == "execute")
+        let is_drill = self.begun.as_ref().is_some_and(|(_, _, begun)| begun.kind == "drill");
+        is_drill
+            && self.ended.as_ref().is_some_and(|(_, _, ended)| ended.verdict == "passed" && ended.mode == "execute")
     }
 
     /// When it ended, else when it began.
@@ -115,4 +118,42 @@ pub fn record(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use manifests::digest::Digest;
+
+    use super::*;
+
+    fn run(kind: &str, verdict: &str, mode: &str) -> Run {
+        let place = Pointer { seq: 7, digest: Digest([7; 32]) };
+        let time = Timestamp::UNIX_EPOCH;
+        let begun: Begun = serde_json::from_value(serde_json::json!({
+            "id": "run-1", "kind": kind, "scenario": "full", "mode": mode, "plan": Digest([1; 32]),
+        }))
+        .unwrap();
+        let ended = Ended {
+            id: "run-1".to_owned(),
+            begun: Some(place),
+            mode: mode.to_owned(),
+            verdict: verdict.to_owned(),
+            bundle: Digest([2; 32]),
+            rto_ms: None,
+            rpo_events: None,
+        };
+        Run { id: "run-1".to_owned(), begun: Some((place, time, begun)), ended: Some((place, time, ended)) }
+    }
+
+    #[test]
+    fn only_a_drill_that_was_done_and_passed_is_a_good_one() {
+        assert!(run("drill", "passed", "execute").is_good());
+        for (kind, verdict, mode) in
+            [("failover", "passed", "execute"), ("drill", "failed", "execute"), ("drill", "passed", "simulated")]
+        {
+            assert!(!run(kind, verdict, mode).is_good(), "{kind} {verdict} {mode}");
+        }
+        let unknown = Run { begun: None, ..run("drill", "passed", "execute") };
+        assert!(!unknown.is_good(), "what it was is not known");
+    }
 }

@@ -305,6 +305,29 @@ fn the_word_leader_does_not_tell_which_node_answers() {
 }
 
 #[test]
+fn a_service_behind_the_ingress_is_held_against_the_service_and_not_against_its_agent() {
+    let fleet = pair();
+    let who = |instance: &str| json!({"body": json!({"node": "node-a", "instance": instance, "term": 7}).to_string()});
+    fleet.set("node-a", "/who", who("service-1"));
+    let ingress = format!("[ingress]\nurl = \"{}\"\n[ingress.identity]\npath = \"/who\"\n", fleet.url("ingress"));
+    let operator = Operator::with(&fleet, &ingress);
+    let inventory = operator.machine.path("fleet.toml");
+    let text = fs::read_to_string(&inventory).unwrap();
+    let node = format!("name = \"node-a\"\nservice = \"{}\"\n", fleet.url("node-a"));
+    fs::write(&inventory, text.replace("name = \"node-a\"\n", &node)).unwrap();
+    let report = operator.probe(&["--explain"], 0);
+    expect(&report, "ingress_instance", "ingress", "passed", None);
+    assert_eq!(assertion(&report, "ingress_instance", "ingress")["observed"], "service-1");
+    // What is left of an old service answers behind the ingress.
+    fleet.set("node-b", "/who", who("service-0"));
+    fleet.node("node-b", "leader");
+    fleet.ingress(&["node-b"]);
+    let report = operator.probe(&["--explain", "--skip-node", "node-b"], 1);
+    expect(&report, "ingress_instance", "ingress", "failed", Some("other_instance"));
+    assert_eq!(report["explanations"][0]["cause"], "old_process");
+}
+
+#[test]
 fn a_header_can_say_who_answers() {
     let fleet = pair();
     fleet.set("node-a", "/v1/state", json!({"status": 404}));
@@ -515,6 +538,11 @@ fn topology_shows_who_decides_what_and_where_the_two_differ() {
     let before = fleet.requests("node-a");
     operator.run(&["topology", "--offline"]).expect(0);
     assert_eq!(fleet.requests("node-a"), before, "--offline asks nothing");
+    // A node leads, and clients get nowhere.
+    fleet.stop_ingress();
+    operator.run(&["topology", "--skip-public"]).expect(0);
+    let lost = operator.run(&["topology", "--json"]).expect(1).json("bootstrap.topology/1");
+    assert_eq!((&lost["lease_holder"]["node"], &lost["ingress_target"]["node"]), (&json!("node-a"), &Value::Null));
 }
 
 #[test]
@@ -527,6 +555,15 @@ fn triage_names_the_class_and_the_next_command() {
     };
     let both = |class: &str, next: &str| (class.to_owned(), next.to_owned());
     assert_eq!(triaged(&fleet, &[], 0), both("healthy", "nothing to do"));
+    // The follower is gone, which concerns no client yet.
+    fleet.dead("node-b");
+    assert_eq!(triaged(&fleet, &[], 4), both("impaired", "bootstrap probe --explain"));
+    let by_option = Operator::of(&fleet).machine.bootstrap(&["triage", "--inventory", "fleet.toml"]).expect(4);
+    assert!(
+        by_option.text().ends_with("next: bootstrap probe --explain --inventory fleet.toml\n"),
+        "{}",
+        by_option.text()
+    );
     // Another one leads already, and clients get to it.
     fleet.node("node-b", "leader");
     fleet.control(&control("node-b"));
@@ -637,10 +674,27 @@ fn an_inventory_that_is_missing_or_wrong_is_said_as_a_whole() {
     let problems = machine.bootstrap(&["inventory", "check", "--json", "--inventory", "fleet.toml"]).expect(2);
     assert_eq!(problems.json("bootstrap.inventory-check/1")["problems"].as_array().unwrap().len(), 5);
     machine.bootstrap(&["probe", "--inventory", "fleet.toml"]).expect(2).stderr_names("line 4");
+    machine.write("gone.toml", "name = \"f\"\n[credentials]\nread = { file = \"gone\" }\n[[node]]\nname = \"a\"\n");
+    let gone = machine.bootstrap(&["inventory", "check", "--inventory", "gone.toml"]).expect(2);
+    assert!(gone.text().contains("[credentials] a file with a credential"), "{}", gone.text());
     machine.write("origin", "no such string\n");
     machine.write("from.toml", "name = \"f\"\nfrom = \"file:origin\"\n[[node]]\nname = \"a\"\n");
     let checked = machine.bootstrap(&["inventory", "check", "--inventory", "from.toml"]).expect(2);
     assert!(checked.text().contains("from"), "{}", checked.text());
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_comes_next() {
+    let fleet = pair();
+    let operator = Operator::of(&fleet);
+    operator.run(&["node", "down", "node-x"]).expect(2).stderr_names("`bootstrap inventory show`");
+    operator.run(&["docs", "check", "no-such-page.md"]).expect(2).stderr_names("name Markdown files");
+    let here = operator.machine.arg("");
+    operator.run(&["drill", "demo", "--into", &here]).expect(3).stderr_names("name a new one with --into");
+    // A sentinel writes to production: it must be said where.
+    let wants = operator.run(&["failover", "planned", "--sentinel"]);
+    assert_ne!(wants.code, 0);
+    operator.run(&["failover", "planned", "--sentinel", "--resume"]).expect(2);
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         for node in &self.group.nodes {
-            node.machine.bootstrap(&["node", "down", "--directory", "node", "--execute"]);
+            node.machine.bootstrap(&["node", "down", "--directory", "node", "--leading", "--execute"]);
         }
     }
 }
@@ -125,6 +125,8 @@ fn a_real_pair_is_seen_taken_down_and_brought_up() {
 
     // A leader is left alone, and a plan changes nothing.
     fleet.run(&["node", "down", "a", "--execute"]).expect(3).stderr_names("a leads in term");
+    let here = ["node", "down", "--directory", "node", "--execute"];
+    fleet.group.nodes[0].machine.bootstrap(&here).expect(3).stderr_names("a leads in term");
     let plan = fleet.run(&["node", "down", "b", "--json"]).expect(0).json("bootstrap.node-plan/1");
     assert_eq!((&plan["executed"], plan["steps"].as_array().unwrap().len()), (&json!(false), 1));
     fleet.group.nodes[1].wait_standing_by();

@@ -48,6 +48,23 @@ fn a_generation_holds_nothing_of_ours_and_what_is_ours_is_private() {
 }
 
 #[test]
+fn a_generation_that_was_set_aside_is_restored_again_with_a_receipt_of_its_own() {
+    let node = Node::new(2);
+    node.restore(0, &[]).expect(0);
+    node.restore(1, &[]).expect(0);
+    let receipt = node.path(&format!(".node/receipts/{}.json", node.snapshots[0]));
+    let before = fs::read(&receipt).unwrap();
+    let name = node.snapshots[0].parse().unwrap();
+    let aside = node.path("aside/state");
+    snapkit::node::set_aside(&snapkit::node::NodeDir::open(&node.path("")).unwrap(), &name, &aside).unwrap();
+    assert!(aside.join("only-0").exists() && !receipt.exists(), "what it proves is somewhere else now");
+    let again = node.restore(0, &[]).expect(0).json("snapkit.restore-into/1");
+    assert_eq!(again["restored"], true);
+    node.expect_active(0);
+    assert_ne!(fs::read(&receipt).unwrap(), before, "it is of the second restore");
+}
+
+#[test]
 fn a_generation_is_not_restored_twice_unless_it_changed_or_that_is_asked_for() {
     let node = Node::new(2);
     node.restore(0, &[]).expect(0);

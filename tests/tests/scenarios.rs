@@ -50,6 +50,9 @@ fn the_lead_is_moved_and_given_back() {
     assert!(steps(&ran).values().all(|status| status == "ok"), "{ran:#}");
     led_by(&scene, 2, &[]);
     verified(&scene, &ran);
+    let shown = ran["steps"].as_array().unwrap().iter().find(|step| step["id"] == "nothing-lost").unwrap();
+    let observed = shown["checks"][0]["observed"].as_str().unwrap();
+    assert!(observed.contains("which was taken after the service of a had stopped"), "{observed}");
     assert!(scene.group.writes().len() >= before);
     let ran = scene.execute("switchback", &[]).expect(0).json("bootstrap.failover/1");
     assert_eq!((&ran["verdict"], &ran["old_leader"], &ran["target"]), (&"passed".into(), &"c".into(), &"a".into()));
@@ -127,10 +130,21 @@ fn an_orchestrator_killed_on_the_way_is_taken_back() {
     for step in ["drained", "handoff", "resume-old-leader"] {
         assert!(scene.killed_at("planned", step), "it ended before {step}");
         let refused = scene.bootstrap(&["failover", "planned", "--execute", "--confirm", "x", "--reason", "test"]);
-        assert_ne!(refused.code, 0, "another run was begun beside an interrupted one");
+        refused.expect(3).stderr_names("was interrupted");
+        // Whoever keeps runs elsewhere meets the same one.
+        let elsewhere =
+            ["failover", "planned", "--execute", "--confirm", "x", "--reason", "test", "--runs", "elsewhere"];
+        scene.bootstrap(&elsewhere).expect(3).stderr_names("was interrupted");
         let abort = ["failover", "planned", "--abort", "--reason", "changed our minds", "--json"];
         let ran = scene.bootstrap(&abort).expect(0).json("bootstrap.failover/1");
         assert_eq!(ran["verdict"], "aborted", "killed at {step}: {ran:#}");
+        let back = steps(&ran)["back-leads"].clone();
+        assert_eq!(
+            back == "skipped",
+            step == "baseline",
+            "what changed nothing has nothing to take back: {step} {back}"
+        );
+        scene.bootstrap(&abort).expect(3).stderr_names("is taken back already");
         led_by(&scene, 0, &[]);
     }
 }
@@ -161,6 +175,39 @@ fn a_failing_step_leaves_the_rest_not_run_and_can_be_taken_back() {
     let ran = scene.bootstrap(&abort).expect(0).json("bootstrap.failover/1");
     assert_eq!(ran["verdict"], "passed", "the way back of a run that has ended is one of its own: {ran:#}");
     led_by(&scene, 0, &[]);
+    scene.bootstrap(&abort).expect(3).stderr_names("is taken back already");
+}
+
+#[test]
+fn a_leader_without_a_last_snapshot_is_not_moved_and_what_is_lost_is_no_pass() {
+    let mut scene = Scene::new(pair());
+    let file = scene.group.nodes[0].machine.path("node/bootstrap.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("save =")).map(|line| format!("{line}\n")).collect();
+    assert_ne!(kept, text);
+    fs::write(&file, kept).unwrap();
+    scene.group.lead_by(0);
+    scene.settle(&[]);
+    let dry = scene.bootstrap(&["failover", "planned", "--json"]).expect(1).json("bootstrap.failover/1");
+    assert_eq!(dry["failed_step"], "saves", "{dry:#}");
+    // Somebody who insists is told what it cost.
+    let own = scene.scenario(
+        "planned",
+        &[("name = \"planned\"", "name = \"mine\""), ("until = \"saves\"", "until = \"answers\"")],
+    );
+    let dry = scene.bootstrap(&["failover", "--scenario-file", &own, "--json"]).expect(0).json("bootstrap.failover/1");
+    let args = ["failover", "--scenario-file", &own, "--execute", "--confirm", dry["id"].as_str().unwrap()];
+    let ran = scene.bootstrap(&[&args[..], &["--reason", "test", "--json"]].concat());
+    let ran = ran.expect(1).json("bootstrap.failover/1");
+    assert_eq!((&ran["verdict"], &ran["failed_step"]), (&"failed".into(), &"nothing-lost".into()), "{ran:#}");
+    let failed = ran["steps"].as_array().unwrap().iter().find(|step| step["id"] == "nothing-lost").unwrap();
+    let why = failed["error"]["text"].as_str().unwrap();
+    assert!(why.contains("it has no `save` hook") && why.contains("is lost to clients"), "{why}");
+    led_by(&scene, 1, &[]);
+    // It is so: a number that was given once is given again.
+    let numbers: Vec<u64> = scene.group.writes().iter().map(|line| line["n"].as_u64().unwrap()).collect();
+    assert!(numbers.windows(2).any(|two| two[1] <= two[0]), "{numbers:?}");
 }
 
 #[test]
@@ -173,7 +220,7 @@ fn what_is_not_confirmed_or_not_so_is_refused() {
     let refused = execute("planned-00000000", "planned").expect(3);
     assert!(refused.stderr.contains("no run \"planned-00000000\""), "{}", refused.stderr);
     let switchback = execute(&id, "switchback").expect(3);
-    assert!(switchback.stderr.contains("a is both"), "{}", switchback.stderr);
+    assert!(switchback.stderr.contains("a leads already"), "{}", switchback.stderr);
     let emergency = execute(&id, "emergency").expect(3);
     assert!(emergency.stderr.contains("no leader is lost"), "{}", emergency.stderr);
     scene.bootstrap(&["failover", "planned", "--resume"]).expect(3);
@@ -220,13 +267,20 @@ fn a_hotfix_of_the_ingress_blocks_a_switchback_until_it_is_put_right() {
     let close = ["debt", "close", id, "--reason", "deployed the canonical file"];
     let stays = scene.bootstrap(&close).expect(3);
     assert!(stays.stderr.contains("stays open: expected"), "{}", stays.stderr);
-    scene.bootstrap(&[&close[..], &["--restore"]].concat()).expect(0);
+    // The canonical file leads to a node that does not lead: clients would be led away.
+    let away = scene.bootstrap(&[&close[..], &["--restore"]].concat()).expect(3);
+    away.stderr_names("b leads, and the canonical");
+    assert_eq!(fs::read_to_string(&config).unwrap(), hotfix);
+    // So it is put right by the switchback itself, once that is so.
+    scene.bootstrap(&[&close[..], &["--with-switchback"]].concat()).expect(0);
+    scene.bootstrap(&["debt", "list"]).expect(1);
+    let ran = scene.execute("switchback", &[]).expect(0).json("bootstrap.failover/1");
+    assert_eq!(ran["verdict"], "passed", "{ran:#}");
+    verified(&scene, &ran);
+    led_by(&scene, 0, &[]);
     assert_eq!(fs::read_to_string(&config).unwrap(), canonical);
     scene.bootstrap(&["debt", "list"]).expect(0);
     scene.bootstrap(&close).expect(3);
-    let ran = scene.execute("switchback", &[]).expect(0).json("bootstrap.failover/1");
-    assert_eq!(ran["verdict"], "passed", "{ran:#}");
-    led_by(&scene, 0, &[]);
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::follow::Look;
-use super::machine::{Leadership, Machine, Setup};
-use super::view::{ChainView, HookView, IngressView, LeaseView, Mode, Problem, ServiceView, TakeoverView, View};
+use super::machine::{Hook, Leadership, Machine, Setup};
+use super::view::{
+    ChainView, EndedView, HookView, IngressView, LeaseView, Mode, Problem, ServiceView, TakeoverView, View,
+};
 use crate::clock::BootTime;
 use crate::lease::Holder;
 
@@ -22,6 +24,7 @@ pub(super) struct Shown {
     pub(super) chain: ChainView,
     pub(super) service: ServiceView,
     pub(super) takeover: Option<TakeoverView>,
+    pub(super) ended: Option<EndedView>,
     pub(super) ingress: Option<IngressView>,
     pub(super) orphaned: Vec<String>,
     pub(super) hooks: Vec<HookView>,
@@ -55,6 +58,23 @@ impl Shown {
 
     /// Follows a takeover by what the machine records of it.
     pub(super) fn recorded(&mut self, event: &str, machine: &Machine, now: BootTime) {
+        match event {
+            // Only what ran could have written something.
+            "stopped" => {
+                let led = machine.kept().led.as_ref().filter(|led| machine.kept().term == led.term);
+                if let Some(led) = led {
+                    self.ended = Some(EndedView { term: led.term, stopped: Timestamp::now(), saved: None });
+                }
+            }
+            "saved" => {
+                if let Some(ended) = &mut self.ended {
+                    ended.saved = Some(Timestamp::now());
+                }
+            }
+            // Another leadership begins.
+            "leads" => self.ended = None,
+            _ => {}
+        }
         if event == "claimed" {
             let (snapshot, captured) = match machine.sight() {
                 Some(sight) => (sight.snapshot.clone(), sight.captured),
@@ -153,6 +173,8 @@ impl Shown {
             takeover_attempts: kept.takeover_attempts,
             takeovers: kept.takeovers,
             takeover: self.takeover.clone(),
+            saves: setup.hooks.contains(&Hook::Save),
+            ended: self.ended.clone(),
             conflicts: kept.conflicts,
             degraded: machine.sight().and_then(|sight| sight.degraded.clone()),
             paused: kept.paused.clone(),

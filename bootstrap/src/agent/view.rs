@@ -95,6 +95,12 @@ pub struct View {
     pub takeovers: u64,
     /// The last takeover, with what it cost.
     pub takeover: Option<TakeoverView>,
+    /// Whether it takes a last snapshot when it stops leading: it has a `save` hook.
+    #[serde(default)]
+    pub saves: bool,
+    /// How the last leadership of this run of the agent ended in order; absent until one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedView>,
     /// Times another leader of this node's own term, or a service beside the lease, was seen.
     pub conflicts: u64,
     /// Whether the node directory is half switched.
@@ -205,6 +211,17 @@ pub struct TakeoverView {
     pub lost_seconds: u64,
     /// Milliseconds of each phase, in order.
     pub phases: Vec<(String, u64)>,
+}
+
+/// The end of a leadership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedView {
+    /// Its term.
+    pub term: u64,
+    /// When its service was proven dead: nothing was acknowledged after that.
+    pub stopped: Timestamp,
+    /// When the `save` hook had put its last state into the chain; null if none did.
+    pub saved: Option<Timestamp>,
 }
 
 /// What ingress points at.

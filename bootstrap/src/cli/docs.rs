@@ -44,13 +44,11 @@ pub(super) fn run(args: &DocsCommand, out: &mut Output) -> Result<Exit, CliError
     let Verb::Check(args) = &args.command;
     let mut pages = Vec::new();
     for path in &args.pages {
-        find(path, true, &mut pages)
-            .map_err(|error| CliError::from(error).context(format!("cannot read {}", path.display())))?;
+        find(path, true, &mut pages).map_err(|error| unread(error, path))?;
     }
     let mut checked = Checked { pages: pages.len(), blocks: 0, commands: 0, problems: Vec::new() };
     for page in &pages {
-        let text =
-            read(page).map_err(|error| CliError::from(error).context(format!("cannot read {}", page.display())))?;
+        let text = read(page).map_err(|error| unread(error, page))?;
         checked.page(page, &text);
     }
     out.report(&checked)?;
@@ -59,6 +57,15 @@ pub(super) fn run(args: &DocsCommand, out: &mut Output) -> Result<Exit, CliError
         (true, 0) => Exit::of_code(exit::COULD_NOT_RUN),
         _ => Exit::DONE,
     })
+}
+
+fn unread(error: io::Error, path: &Path) -> CliError {
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let error = CliError::from(error).context(format!("cannot read {}", path.display()));
+    match is_missing {
+        true => error.with_exit(Exit::USAGE).next("name Markdown files that are there, or directories with some"),
+        false => error,
+    }
 }
 
 fn find(path: &Path, is_named: bool, pages: &mut Vec<PathBuf>) -> io::Result<()> {

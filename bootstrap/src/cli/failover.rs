@@ -12,9 +12,11 @@ use bootstrap::evidence::event::{Actor as By, CheckStatus, Failure, Mode, StepSt
 use bootstrap::evidence::result::{Check as Judged, Verdict as Computed};
 use bootstrap::evidence::run_dir::RunDir;
 use bootstrap::fleet::inventory::Inventory;
+use bootstrap::fleet::quote;
 use bootstrap::origin::Origin;
 use bootstrap::scenario::act::Mover;
 use bootstrap::scenario::begin;
+use bootstrap::scenario::debts::Debts;
 use bootstrap::scenario::execute::{self, ExecuteError, Finished, Journal, Kept, Verdict};
 use bootstrap::scenario::field::Ground;
 use bootstrap::scenario::plan::Plan;
@@ -26,6 +28,7 @@ use manifests::digest::Digest;
 use manifests::keys::SecretKey;
 use serde::Serialize;
 use snapkit::cancel::Cancel;
+use snapkit::config::{Config, Environment, Flags};
 use snapkit::terminal::exit_code::{CliError, Exit};
 use snapkit::terminal::output::{Output, Report};
 
@@ -73,6 +76,10 @@ pub(super) struct FailoverArgs {
     /// The key that seals what was found, with the role node [default: this machine's key for the chain]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Write numbered events through the ingress meanwhile, as [drill] of the inventory says, and count what is lost: more than
+    /// max_data_lag_events (default: 0) fails
+    #[arg(long, conflicts_with_all = ["resume", "abort"])]
+    sentinel: bool,
     /// What was done for a step that is done by hand
     #[arg(long, value_name = "STEP=TEXT", value_parser = attested)]
     attest: Vec<(String, String)>,
@@ -84,6 +91,15 @@ pub(super) struct RunsArgs {
     /// The directory of runs
     #[arg(long, value_name = "DIR", env = "SNAPKIT_RUNS", default_value = "drills")]
     pub(super) runs: PathBuf,
+}
+
+impl RunsArgs {
+    /// The runs of this fleet.
+    pub(super) fn of_fleet(&self, inventory: &Inventory) -> Result<Runs, CliError> {
+        let config =
+            Config::load(&std::env::current_dir()?, &Environment::new(std::env::vars_os()), &Flags::default())?;
+        Ok(Runs::of_fleet(&std::path::absolute(&self.runs)?, inventory, &config.home.value))
+    }
 }
 
 fn attested(text: &str) -> Result<(String, String), String> {
@@ -117,6 +133,8 @@ struct Ran {
     steps: Vec<Shown>,
     /// What a stranger can verify; null where it could not be sealed.
     bundle: Option<Bundle>,
+    /// Debts of the fleet that are open now.
+    debts: Vec<String>,
     next: Option<String>,
 }
 
@@ -127,6 +145,8 @@ struct Bundle {
     /// Whether what was found, computed again from the files alone, passed.
     passed: bool,
     rto_ms: Option<u64>,
+    /// Acknowledged writes of the sentinel that were lost; null where none wrote.
+    lost_events: Option<u64>,
     /// The required checks that did not pass, and what was found.
     failed: Vec<String>,
 }
@@ -154,8 +174,9 @@ impl Report for Ran {
     const SCHEMA: &'static str = "bootstrap.failover/1";
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let name = |node: &Option<String>| node.clone().unwrap_or_else(|| "-".to_owned());
-        writeln!(out, "{} {}: {} -> {}", self.scenario, self.id, name(&self.old_leader), name(&self.target))?;
+        let name = |node: &Option<String>, nobody: &str| node.clone().unwrap_or_else(|| nobody.to_owned());
+        let (from, to) = (name(&self.old_leader, "nobody"), name(&self.target, "whoever takes over first"));
+        writeln!(out, "{} {}: {from} -> {to}", self.scenario, self.id)?;
         let mut phase = "";
         for step in &self.steps {
             if step.phase != phase {
@@ -183,10 +204,17 @@ impl Report for Ran {
         if let Some(bundle) = &self.bundle {
             let gap =
                 bundle.rto_ms.map_or_else(String::new, |ms| format!("; clients were without an answer for {ms} ms"));
-            writeln!(out, "sealed in {}{gap}", bundle.tar.display())?;
+            let lost = match bundle.lost_events {
+                Some(lost) => format!("; {lost} acknowledged writes of the sentinel were lost"),
+                None => String::new(),
+            };
+            writeln!(out, "sealed in {}{gap}{lost}", bundle.tar.display())?;
             for failed in &bundle.failed {
                 writeln!(out, "  NOT SHOWN {failed}")?;
             }
+        }
+        for debt in &self.debts {
+            writeln!(out, "DEBT {debt} is open: `bootstrap debt list` says how it is closed")?;
         }
         if let Some(next) = &self.next {
             writeln!(out, "{next}")?;
@@ -198,7 +226,7 @@ impl Report for Ran {
 pub(super) fn run(args: &FailoverArgs, out: &mut Output, cancel: &Cancel) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
     let fleet = std::path::absolute(&args.inventory.inventory)?;
-    let runs = Runs::at(&std::path::absolute(&args.runs.runs)?);
+    let runs = args.runs.of_fleet(&inventory)?;
     let ground = Ground::new(inventory.clone());
     let here = Here { args, runs, fleet, ground, inventory, machine: machine(), cancel };
     let ran = match (args.resume, args.abort) {
@@ -251,17 +279,37 @@ impl Here<'_> {
             old_leader: self.args.cast.old_leader.clone(),
             target: self.args.cast.target.clone(),
         };
-        let plan = resolve(&chosen.scenario, &chosen.text, &seen(&self.inventory), &wish).map_err(unfit)?;
+        let sight = seen(&self.inventory);
+        if self.args.execute {
+            // Said first: what it left half done is why there may be no plan now.
+            let groups = sight.nodes.iter().filter_map(|node| node.state.as_ref()?.view.group.clone());
+            groups.take(1).try_for_each(|group| self.expect_none_interrupted(&group))?;
+        }
+        let mut plan = resolve(&chosen.scenario, &chosen.text, &sight, &wish).map_err(unfit)?;
+        if self.args.sentinel {
+            let drill = &self.inventory.drill;
+            if drill.write.is_none() || drill.read.is_none() || self.inventory.ingress.is_none() {
+                let what = "--sentinel wants `write` and `read` in [drill], and [ingress], in the inventory";
+                return Err(CliError::usage(what).next("docs/drills.md says what an application must offer there"));
+            }
+            plan = plan.requiring(&["sentinel", "rpo"]);
+        }
         let Some(confirmed) = &self.args.confirm else {
             // Whoever goes through something changes nothing and holds up nobody.
             return self.rehearse(&plan, out);
         };
         let _lock = self.runs.lock(&plan.group, &plan.id).map_err(problem)?;
-        if let Some(open) = self.runs.interrupted(&plan.group).map_err(problem)?.into_iter().next() {
-            return Err(problem(RunsError::Interrupted { id: open.plan.id }));
-        }
+        self.expect_none_interrupted(&plan.group)?;
         self.runs.confirm(confirmed, &plan, now).map_err(problem)?;
         self.execute(&plan, out)
+    }
+
+    /// Nothing is begun beside a run that waits to be gone on with or taken back.
+    fn expect_none_interrupted(&self, group: &str) -> Result<(), CliError> {
+        match self.runs.interrupted(group).map_err(problem)?.first() {
+            Some(open) => Err(problem(RunsError::interrupted(open))),
+            None => Ok(()),
+        }
     }
 
     fn rehearse(&self, plan: &Plan, out: &Output) -> Result<Ran, CliError> {
@@ -312,8 +360,8 @@ impl Here<'_> {
     /// Takes back the newest run of this scenario: in its own timeline while that has no end, else as a run of its own.
     fn abort(&self, scenario: &str, out: &Output) -> Result<Ran, CliError> {
         let reason = self.args.reason.clone().unwrap_or_default();
-        // A way back has none of its own.
-        let found = self.newest(scenario, |found| !found.is_over() || !found.plan.rollback.is_empty())?;
+        // A way back has none of its own: one that has failed is gone again from the run that it is of.
+        let found = self.newest(scenario, |found| !found.is_over() || !found.is_way_back() || found.passed())?;
         let Some(found) = found else {
             let (scenario, runs) = (scenario.to_owned(), self.runs.path().to_owned());
             return Err(problem(RunsError::NotInterrupted { scenario, runs }));
@@ -326,6 +374,10 @@ impl Here<'_> {
             let (mut actor, stopped) = (self.actor(&found.directory), || self.cancel.is_requested());
             let finished = execute::abort(&found.plan, &reason, &mut kept, &mut actor, &stopped);
             return self.ran(&found.plan, &found.directory, finished, Some(frame), link, out);
+        }
+        if found.is_taken_back() || (found.is_way_back() && found.passed()) {
+            return Err(CliError::refused(format!("{} is taken back already", found.plan.id))
+                .next("`bootstrap topology` shows who leads now"));
         }
         if found.passed() {
             let next = "`bootstrap failover switchback` gives the lead back";
@@ -392,6 +444,36 @@ impl Here<'_> {
         Ok(())
     }
 
+    /// The scenario as it was named.
+    fn named(&self, scenario: &str) -> String {
+        match &self.args.scenario_file {
+            Some(file) => format!("--scenario-file {}", quote::word(&file.display().to_string())),
+            None => scenario.to_owned(),
+        }
+    }
+
+    /// What the plan was made with, and is to be made with again.
+    fn again(&self) -> String {
+        let cast = &self.args.cast;
+        let mut words = String::new();
+        let given =
+            [("--old-leader", &cast.old_leader), ("--target", &cast.target), ("--challenge", &self.args.challenge)];
+        for (option, value) in given {
+            words.extend(value.iter().map(|value| format!(" {option} {}", quote::word(value))));
+        }
+        words + if self.args.sentinel { " --sentinel" } else { "" }
+    }
+
+    /// Which fleet, and where its runs are.
+    fn typed(&self) -> String {
+        let known = std::env::var_os("SNAPKIT_RUNS").unwrap_or_else(|| "drills".into());
+        let runs = match self.args.runs.runs == known {
+            true => String::new(),
+            false => format!(" --runs {}", quote::word(&self.args.runs.runs.display().to_string())),
+        };
+        format!("{}{runs}", self.args.inventory.typed())
+    }
+
     fn newest(&self, scenario: &str, is_it: impl Fn(&Found) -> bool) -> Result<Option<Found>, CliError> {
         let of_scenario = |found: &Found| found.plan.mode == Mode::Execute && found.plan.scenario == scenario;
         let all = self.runs.all().map_err(problem)?;
@@ -424,7 +506,7 @@ impl Here<'_> {
 
     fn actor(&self, directory: &RunDir) -> Drill<'_> {
         let attested: BTreeMap<String, String> = self.args.attest.iter().cloned().collect();
-        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.path()).attested(attested);
+        let mover = Mover::new(&self.ground, Some(directory.clone()), self.runs.shared()).attested(attested);
         let origin = self.inventory.origin().map(|from| from.to_string()).unwrap_or_default();
         Drill::new(&self.inventory, directory.clone(), origin, Box::new(mover))
     }
@@ -459,17 +541,21 @@ impl Here<'_> {
             None => "interrupted",
         };
         let scenario = &plan.scenario;
+        let typed = self.typed();
         let next = match (plan.mode, finished.verdict) {
             (Mode::Simulated, Some(Verdict::Passed)) => Some(format!(
-                "nothing was changed; to do it: bootstrap failover {scenario} --execute --confirm {} --reason TEXT",
+                "nothing was changed; to do it: bootstrap failover {}{} --execute --confirm {} --reason TEXT{typed}",
+                self.named(scenario),
+                self.again(),
                 plan.id
             )),
             (Mode::Simulated, _) => Some("nothing was changed".to_owned()),
-            (Mode::Execute, None) => {
-                Some(format!("go on with --resume, or take it back with --abort: bootstrap failover {scenario} …"))
-            }
+            (Mode::Execute, None) => Some(format!(
+                "to go on with it: bootstrap failover {scenario} --resume{typed}; to take it back: bootstrap failover \
+                     {scenario} --abort --reason TEXT{typed}"
+            )),
             (Mode::Execute, Some(Verdict::Failed)) if !plan.rollback.is_empty() => {
-                Some(format!("to take it back: bootstrap failover {scenario} --abort --reason TEXT"))
+                Some(format!("to take it back: bootstrap failover {scenario} --abort --reason TEXT{typed}"))
             }
             _ => None,
         };
@@ -502,6 +588,10 @@ impl Here<'_> {
             directory: directory.path().to_owned(),
             steps: steps.collect(),
             bundle,
+            // What cannot be read is said by `bootstrap debt list`, and changes nothing of what was done.
+            debts: (Debts::below(self.runs.shared()).open().unwrap_or_default().into_iter())
+                .map(|debt| debt.id)
+                .collect(),
             next,
         })
     }
@@ -534,6 +624,7 @@ impl Link<'_> {
                     tar: sealed.tar.clone(),
                     passed: result.verdict == Computed::Passed,
                     rto_ms: result.measured.rto_ms,
+                    lost_events: result.measured.rpo_events,
                     failed: result.checks.iter().filter(|check| is_missing(check)).map(unmet).collect(),
                 })
             }
@@ -550,7 +641,11 @@ fn is_missing(check: &Judged) -> bool {
 }
 
 fn unmet(check: &Judged) -> String {
-    format!("{}: expected {}, found {}", check.id, check.expected, check.observed)
+    let observed = if check.observed.is_empty() { "nobody decided it" } else { &check.observed };
+    match check.expected.is_empty() {
+        true => format!("{}: {observed}", check.id),
+        false => format!("{}: expected {}, found {observed}", check.id, check.expected),
+    }
 }
 
 /// The name of this machine.
@@ -573,7 +668,9 @@ fn problem(error: RunsError) -> CliError {
         RunsError::Busy { .. } => "wait until it has ended; one run at a time",
         RunsError::None { .. } => "name the directory of runs with --runs; a dry run prints its id",
         RunsError::NotInterrupted { .. } => "name the directory of runs with --runs",
-        RunsError::Interrupted { .. } => "go on with --resume, or take it back with --abort",
+        RunsError::Interrupted { .. } => {
+            "go on with --resume, or take it back with --abort; --runs names its directory"
+        }
         RunsError::NotConfirmed { .. } => "make a dry run and confirm its id",
         RunsError::Strange { .. } => "look at it; while it is there nobody knows whether that run is over",
         RunsError::Io { .. } => return error.into(),

@@ -1,9 +1,10 @@
 //! What all commands about a fleet share: which inventory, and how its errors end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bootstrap::fleet::inventory::{self, Inventory, InventoryError, Place};
 use bootstrap::fleet::node::HandleError;
+use bootstrap::fleet::quote;
 use clap::Args;
 use snapkit::terminal::exit_code::CliError;
 
@@ -25,6 +26,19 @@ impl InventoryArgs {
     /// Reads and checks it.
     pub(super) fn load(&self) -> Result<Inventory, CliError> {
         inventory::load(&self.inventory, self.place()).map_err(problem)
+    }
+
+    /// What stands behind a command that is to be typed next, so that it is about the same fleet; nothing where that is so
+    /// without.
+    pub(super) fn typed(&self) -> String {
+        let is_known = match std::env::var_os("SNAPKIT_INVENTORY") {
+            Some(path) => self.inventory == path,
+            None => self.inventory == Path::new(DEFAULT_INVENTORY),
+        };
+        let path = quote::word(&self.inventory.display().to_string());
+        let path = if is_known { String::new() } else { format!(" --inventory {path}") };
+        let anywhere = if self.allow_in_repo { " --allow-in-repo" } else { "" };
+        format!("{path}{anywhere}")
     }
 
     pub(super) fn place(&self) -> Place {

@@ -81,7 +81,7 @@ fn check(args: &InventoryArgs, out: &mut Output) -> Result<Exit, CliError> {
             name: Some(inventory.name.clone()),
             digest: Some(inventory.digest().to_string()),
             nodes: inventory.names().map(str::to_owned).collect(),
-            problems: origin_problem(inventory).into_iter().collect(),
+            problems: origin_problem(inventory).into_iter().chain(missing(inventory)).collect(),
             remarks: remarks(inventory),
         },
     };
@@ -96,15 +96,33 @@ fn origin_problem(inventory: &Inventory) -> Option<Problem> {
     Some(Problem { line: None, section: String::new(), what: format!("{error}{cause}") })
 }
 
+/// Every credential, with the table that names it.
+fn credentials(inventory: &Inventory) -> Vec<(String, &Reference)> {
+    let of_nodes = inventory.nodes.iter().map(|node| (format!("node {}", node.name), &node.credentials));
+    let mut all = Vec::new();
+    for (table, Credentials { read, basic, admin }) in
+        std::iter::once(("credentials".to_owned(), &inventory.credentials)).chain(of_nodes)
+    {
+        all.extend([read, basic, admin].into_iter().flatten().map(|one| (table.clone(), one)));
+    }
+    all
+}
+
+/// Files with credentials that cannot be there.
+fn missing(inventory: &Inventory) -> Vec<Problem> {
+    let missing = |(section, reference): (String, &Reference)| {
+        let Reference::File(path) = reference else { return None };
+        let error = fs::metadata(path).err()?;
+        let what = format!("a file with a credential, {}: {error}", path.display());
+        Some(Problem { line: None, section, what })
+    };
+    credentials(inventory).into_iter().filter_map(missing).collect()
+}
+
 /// What works and may surprise.
 fn remarks(inventory: &Inventory) -> Vec<String> {
     let mut remarks = probe::remarks(inventory);
-    let of_nodes = inventory.nodes.iter().map(|node| &node.credentials);
-    for Credentials { read, basic, admin } in std::iter::once(&inventory.credentials).chain(of_nodes) {
-        for reference in [read, basic, admin].into_iter().flatten() {
-            remarks.extend(remark(reference));
-        }
-    }
+    remarks.extend(credentials(inventory).into_iter().filter_map(|(_, reference)| remark(reference)));
     remarks.extend(
         (inventory.nodes.iter())
             .filter(|node| node.reach.is_none())
@@ -120,11 +138,11 @@ fn remarks(inventory: &Inventory) -> Vec<String> {
 fn remark(reference: &Reference) -> Option<String> {
     let Reference::File(path) = reference else { return None };
     match fs::metadata(path) {
-        Err(error) => Some(format!("{}: {error}", path.display())),
         Ok(found) if found.permissions().mode() & 0o077 != 0 => {
             Some(format!("{} can be read by others: chmod 600 {}", path.display(), path.display()))
         }
-        Ok(_) => None,
+        // What is not there is a problem.
+        _ => None,
     }
 }
 

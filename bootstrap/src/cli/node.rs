@@ -119,7 +119,8 @@ struct Done {
 }
 
 fn node_of<'i>(inventory: &'i Inventory, name: &str) -> Result<&'i Node, CliError> {
-    inventory.expect_node(name).map_err(|error| CliError::from(error).with_exit(Exit::USAGE))
+    let next = "`bootstrap inventory show` prints every node";
+    inventory.expect_node(name).map_err(|error| CliError::from(error).with_exit(Exit::USAGE).next(next))
 }
 
 fn up(args: &UpArgs, out: &mut Output) -> Result<Exit, CliError> {
@@ -286,6 +287,9 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
         return Err(CliError::usage(sentence).next("name the directory that `bootstrap --from` made"));
     }
     let agent = updown::agent_of(directory).map_err(problem)?.map(|agent| agent.pid);
+    if agent.is_some() && !args.leading {
+        updown::expect_no_leader(directory).map_err(problem)?;
+    }
     if args.execute {
         updown::end_agent(directory, Duration::from_secs(args.wait)).map_err(problem)?;
     }
@@ -298,6 +302,9 @@ fn down_here(directory: &Path, args: &DownArgs, out: &mut Output) -> Result<Exit
 
 fn problem(error: UpDownError) -> CliError {
     match error {
+        UpDownError::Mute { .. } => CliError::from(error)
+            .with_exit(Exit::REFUSED)
+            .next("`bootstrap status NODE-DIR` says more; --leading ends it all the same, as one that may lead"),
         UpDownError::Leads { .. } => CliError::from(error)
             .with_exit(Exit::REFUSED)
             .next("`bootstrap failover planned` moves the lead first; --leading takes it down all the same"),
@@ -305,7 +312,10 @@ fn problem(error: UpDownError) -> CliError {
         UpDownError::Handle(error) => unanswered(error),
         UpDownError::Stays { .. } => CliError::from(error)
             .next("look at its log; a service that cannot be proven dead keeps an agent from ending"),
-        UpDownError::Step { .. } | UpDownError::Io { .. } => error.into(),
+        UpDownError::Step { .. } => CliError::from(error).next(
+            "run that command by hand; a node that is not there yet is made by `bootstrap node up NODE --execute`",
+        ),
+        UpDownError::Io { .. } => error.into(),
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn run(args: &ProbeArgs, out: &mut Output) -> Result<Exit, CliError> 
         asked.map_err(|error| CliError::from(error).with_exit(Exit::USAGE))?;
     }
     if args.explain {
-        report.explanations = report.explain();
+        report.explanations = report.explain(&args.inventory.typed());
     }
     let exit = Exit::of_code(report.verdict.code());
     out.report(&Shown(report))?;

@@ -120,14 +120,21 @@ pub(super) fn site(inventory: Option<&Inventory>, file: &str, reason: Option<&st
     let mut site = Site { fleet: Some(file.to_owned()), reason, ..Site::default() };
     for node in &inventory.nodes {
         let directory = node.directory.display().to_string();
-        site.nodes.insert(node.name.clone(), Installed { program: node.program.clone(), directory });
+        let work = inventory.work.as_ref().zip(node.service.as_ref());
+        let work =
+            work.and_then(|(work, service)| Some((service.join(&work.path).ok()?.to_string(), work.pointer.clone())));
+        site.nodes.insert(node.name.clone(), Installed { program: node.program.clone(), directory, work });
         if let Ok(reach) = Reach::of_node(node) {
             site.prefixes.insert(At::Node(node.name.clone()), prefix(&reach));
         }
     }
     if let Some(ingress) = &inventory.ingress {
         site.ingress = Some(Deployed {
-            url: ingress.url.to_string(),
+            url: {
+                let identity = ingress.identity.as_ref().unwrap_or(&inventory.identity);
+                let url = ingress.url.join(identity.path.trim_start_matches('/'));
+                url.unwrap_or_else(|_| ingress.url.clone()).to_string()
+            },
             config: ingress.config.as_ref().map(|config| config.display().to_string()),
             validate: ingress.validate.clone(),
             reload: ingress.reload.clone(),

@@ -1,6 +1,6 @@
 //! `bootstrap topology`: who is there, what decides traffic, what decides leadership.
 
-use bootstrap::fleet::probe;
+use bootstrap::fleet::probe::{self, ProbeReport, Role};
 use bootstrap::fleet::topology::Topology;
 use clap::Args;
 use snapkit::terminal::exit_code::{CliError, Exit};
@@ -11,7 +11,8 @@ use super::probe::{AskedArgs, problem};
 
 /// Show the nodes of a fleet, what decides who leads, what decides where traffic goes, and where the two differ
 ///
-/// Only reads. Exit code 1 if the lease and the traffic are known to be with different nodes, 5 if nothing answers.
+/// Only reads. Exit code 1 if the lease and the traffic are with different nodes, or a node leads and what clients reach is no
+/// leader; 5 if nothing answers.
 #[derive(Debug, Args)]
 pub(super) struct TopologyArgs {
     #[command(flatten)]
@@ -41,6 +42,13 @@ pub(super) fn run(args: &TopologyArgs, out: &mut Output) -> Result<Exit, CliErro
     Ok(match (&report, topology.agree) {
         (Some(report), _) if report.is_silent() => Exit::of_code(manifests::refusal::exit::COULD_NOT_RUN),
         (_, Some(false)) => Exit::NO,
+        // Somebody leads, and clients get nowhere, or to one that does not.
+        (Some(report), None) if report.lease_holder().is_some() && is_lost(report) => Exit::NO,
         _ => Exit::DONE,
     })
+}
+
+/// Whether the ingress was asked, and no leader answered there.
+fn is_lost(report: &ProbeReport) -> bool {
+    report.ingress().is_some_and(|ingress| ingress.skipped.is_none() && ingress.is != Some(Role::Leader))
 }

@@ -16,8 +16,8 @@ use super::probe::{AskedArgs, problem};
 /// Say what has happened to a fleet, and name the next command
 ///
 /// Only reads, and leaves out what is dead by itself. Classes: A, another node leads already; B, nobody leads and none is fit to;
-/// C, a node leads and clients do not get to it; fit, nobody leads and one is fit to; split, several lead; healthy; unknown.
-/// Exit code 0 if healthy, 5 if unknown, else 1.
+/// C, a node leads and clients do not get to it; fit, nobody leads and one is fit to; split, several lead; impaired, the node that is to lead
+/// does and something else does not hold; healthy; unknown. Exit code 0 if healthy, 4 if impaired, 5 if unknown, else 1.
 #[derive(Debug, Args)]
 pub(super) struct TriageArgs {
     #[command(flatten)]
@@ -43,10 +43,14 @@ pub(super) fn run(args: &TriageArgs, out: &mut Output) -> Result<Exit, CliError>
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
-    let found = triage::triage(&inventory, &report, &states);
+    let mut found = triage::triage(&inventory, &report, &states);
+    if found.next.starts_with("bootstrap ") {
+        found.next.push_str(&args.inventory.typed());
+    }
     out.report(&found)?;
     Ok(match found.class {
         Class::Healthy => Exit::DONE,
+        Class::Impaired => Exit::DEGRADED,
         Class::Unknown => Exit::of_code(exit::COULD_NOT_RUN),
         _ => Exit::NO,
     })

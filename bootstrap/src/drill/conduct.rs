@@ -282,7 +282,7 @@ impl Conductor<'_> {
         self.runs.confirm(confirm, &plan, plan.made)?;
         let lock = self.lock(&plan)?;
         if let Some(interrupted) = self.runs.interrupted(&plan.group)?.into_iter().next() {
-            return Err(RunsError::Interrupted { id: interrupted.plan.id }.into());
+            return Err(RunsError::interrupted(&interrupted).into());
         }
         let run = self.runs.begin(&plan)?;
         let opening = Opening {
@@ -466,7 +466,7 @@ impl Conductor<'_> {
     }
 
     fn actor<'a>(&'a self, ground: &'a Ground, run: &RunDir) -> Drill<'a> {
-        let mover = Mover::new(ground, Some(run.clone()), self.runs.path());
+        let mover = Mover::new(ground, Some(run.clone()), self.runs.shared());
         Drill::new(self.inventory, run.clone(), self.origin.clone(), Box::new(mover))
     }
 

@@ -200,7 +200,7 @@ impl Deed {
             Self::Heal(broken) => each(&["drill", "fault", &broken.fault], &["--confirm", &plan.id, "--heal"]),
             Self::Traffic => match &site.ingress {
                 Some(ingress) => {
-                    vec![Line::here(["curl", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
+                    vec![Line::here(["curl", "--fail", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
                 }
                 None => vec![Line::remark("the inventory names no ingress: look by hand where clients are led")],
             },

@@ -245,7 +245,13 @@ impl World {
     pub fn prepare(&self, node: &str) -> Result<(), DemoError> {
         let directory = self.node(node);
         fs::create_dir_all(&directory).map_err(failed(format!("create {}", directory.display())))?;
+        let words = ["/usr/bin/env", "-i"].map(str::to_owned).into_iter();
+        let variables = self.environment(node).into_iter().map(|(name, value)| format!("{name}={value}"));
+        let state = format!("state={}/current", directory.display());
+        let snapshot = [self.text("bin/snapkit"), "snapshot".to_owned(), state, "--json".to_owned()];
+        let save: Vec<String> = words.chain(variables).chain(snapshot).collect();
         let agent = text::agent(&text::Agent {
+            save: &save,
             string: &self.string,
             node,
             listen: self.ports.agent[node],

@@ -100,6 +100,9 @@ pub fn run(settings: &Settings, cancel: &Cancel) -> Result<(), ServiceError> {
         let service = Arc::new(Service::open(settings)?);
         let routes = Router::new()
             .route("/ready", get(ready))
+            .route("/healthz", get(async || "ok"))
+            .route("/readyz", get(readyz))
+            .route("/rolez", get(rolez))
             .route("/who", get(who))
             .route("/add", post(add))
             .route("/conflicts", get(conflicts))
@@ -239,6 +242,19 @@ async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, Json<&'stati
             (StatusCode::SERVICE_UNAVAILABLE, Json("somebody else consumes the queue"))
         }
         _ => (StatusCode::OK, Json("ready")),
+    }
+}
+
+/// The same in the words that a fleet's probe expects behind an ingress.
+async fn readyz(service: State<Arc<Service>>) -> (StatusCode, &'static str) {
+    let (status, _) = ready(service).await;
+    (status, if status.is_success() { "ready" } else { "not ready" })
+}
+
+async fn rolez(State(service): State<Arc<Service>>) -> &'static str {
+    match service.role {
+        ServiceRole::Leader => "leader",
+        ServiceRole::Follower => "standby",
     }
 }
 

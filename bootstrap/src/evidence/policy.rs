@@ -121,8 +121,8 @@ pub fn required(kind: &str, scenario: &str) -> BTreeSet<&'static str> {
             "rpo",
             "health-after",
         ],
-        ("failover", "planned") => &["drained"],
-        ("failover", "switchback") => &["drained", "debts-closed", "no-skips"],
+        ("failover", "planned") => &["drained", "nothing-lost"],
+        ("failover", "switchback") => &["drained", "nothing-lost", "debts-closed", "no-skips"],
         ("failover", "emergency") => &["after-action"],
         _ => &[],
     };

@@ -255,7 +255,7 @@ fn silence(ended: &Finished) -> String {
 }
 
 /// What a command of ours said went wrong; the text, where it is JSON.
-fn problem(ended: &Finished) -> String {
+pub(super) fn problem(ended: &Finished) -> String {
     let last = ended.stderr.trim().lines().last().unwrap_or_default();
     let said: Option<Value> = serde_json::from_str(last).ok();
     said.and_then(|said| Some(said.get("error")?.as_str()?.to_owned())).unwrap_or_else(|| ended.why())

@@ -114,7 +114,7 @@ fn said<T: for<'de> Deserialize<'de>, S: AsRef<str>>(handle: &Handle, args: &[S]
     let ended = handle.bootstrap(args, b"", LOOK)?;
     serde_json::from_str(&ended.stdout).map_err(|_| UpDownError::Step {
         command: handle.reach().map(|reach| reach.text(&handle.bootstrap_argv(args))).unwrap_or_default(),
-        why: ended.why(),
+        why: super::node::problem(&ended),
     })
 }
 

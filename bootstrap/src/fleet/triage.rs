@@ -19,6 +19,9 @@ pub enum Class {
     /// The node that is to lead does, and clients reach it.
     #[serde(rename = "healthy")]
     Healthy,
+    /// The node that is to lead does, and clients reach it; something else does not hold.
+    #[serde(rename = "impaired")]
+    Impaired,
     /// Another node leads already, and clients reach it.
     A,
     /// Nobody leads, and no follower is fit to.
@@ -41,6 +44,7 @@ impl Class {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Impaired => "impaired",
             Self::A => "A",
             Self::B => "B",
             Self::C => "C",
@@ -163,8 +167,10 @@ fn led(
                 }
                 None => format!("{leader} leads, {lead_in}"),
             };
-            let next = if failed.is_some() { "bootstrap probe --explain" } else { "nothing to do" };
-            (Class::Healthy, what, next.to_owned())
+            match failed {
+                Some(_) => (Class::Impaired, what, "bootstrap probe --explain".to_owned()),
+                None => (Class::Healthy, what, "nothing to do".to_owned()),
+            }
         }
     }
 }

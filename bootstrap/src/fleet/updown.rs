@@ -19,6 +19,7 @@ use super::node::{Handle, HandleError};
 use super::reach::ReachError;
 use crate::agent::persist::AgentDir;
 use crate::agent::view::Mode;
+use crate::client::Client;
 use crate::clock::BootTime;
 use crate::driver::procfs::{self, Process};
 use crate::surfaces::state::State;
@@ -77,6 +78,14 @@ pub enum UpDownError {
         node: String,
         /// The term.
         term: u64,
+    },
+    /// Its agent runs and does not say whether it leads.
+    #[error("whether the node in {directory} leads is not known: {why}")]
+    Mute {
+        /// The node directory.
+        directory: String,
+        /// Why.
+        why: String,
     },
     /// It is not known where nodes come from.
     #[error(transparent)]
@@ -168,25 +177,55 @@ pub fn plan_down(
 ) -> Result<Plan, UpDownError> {
     let handle = Handle::new(inventory, node);
     let (now, state) = look(&handle)?;
-    let leads = |state: &State| {
-        state.holds || matches!(state.view.mode, Mode::Leader | Mode::Promoting | Mode::Draining | Mode::Demoting)
-    };
     if let Some(state) = state.as_ref().filter(|state| leads(state) && !although_leading) {
         return Err(UpDownError::Leads { node: node.name.clone(), term: state.view.term });
     }
     let reach = handle.reach()?;
     let argv = node.stop.clone().unwrap_or_else(|| {
-        let seconds = patience.as_secs().to_string();
-        handle.bootstrap_argv(&["node", "down", "--directory", &handle.directory(), "--wait", &seconds, "--execute"])
+        let (seconds, directory) = (patience.as_secs().to_string(), handle.directory());
+        let args = ["node", "down", "--directory", &directory, "--wait", &seconds, "--execute", "--leading"];
+        // Who does not answer is asked there, too: one that hangs must be ended all the same, and only by a person's word.
+        let args = if although_leading { &args[..] } else { &args[..args.len() - 1] };
+        handle.bootstrap_argv(args)
     });
     // Also where no agent answers: one that hangs answers nothing and runs all the same.
     let step = Step {
-        what: "end its agent, which ends the service in order".to_owned(),
+        what: match state.is_some() {
+            true => "end its agent, which ends the service in order".to_owned(),
+            false => "end its agent, if one is there that does not answer".to_owned(),
+        },
         command: reach.text(&argv),
         argv,
         limit: patience + Duration::from_secs(30),
     };
     Ok(Plan { node: node.name.clone(), to: "down", now, steps: vec![step] })
+}
+
+fn leads(state: &State) -> bool {
+    state.holds || matches!(state.view.mode, Mode::Leader | Mode::Promoting | Mode::Draining | Mode::Demoting)
+}
+
+/// That the agent of a node directory on this machine does not lead.
+///
+/// # Errors
+/// [`UpDownError::Leads`]; [`UpDownError::Mute`] where an agent runs and does not say.
+pub fn expect_no_leader(directory: &Path) -> Result<(), UpDownError> {
+    let end = BootTime::now() + LOOK;
+    loop {
+        match Client::of_node(directory).within(LOOK).state() {
+            Ok(state) if leads(&state) => {
+                return Err(UpDownError::Leads { node: state.view.node.clone(), term: state.view.term });
+            }
+            Ok(_) => return Ok(()),
+            // One that ends, or has just begun, answers nothing for a moment.
+            Err(_) if agent_of(directory)?.is_none() => return Ok(()),
+            Err(error) if BootTime::now() >= end => {
+                let (directory, why) = (directory.display().to_string(), error.to_string());
+                return Err(UpDownError::Mute { directory, why });
+            }
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
 }
 
 /// What a node is, in words; its state, where it says one.

@@ -13,7 +13,7 @@ mod looks;
 #[cfg(test)]
 mod tests;
 
-pub use ingress::{deployed, in_force, settle_up};
+pub use ingress::{deployed, in_force, leads_there, settle_up};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,9 +70,9 @@ impl Limit {
 }
 
 impl<'f> Mover<'f> {
-    /// Moves the lead of the fleet behind `field`. What is seen goes into `directory`; `runs` has the debts.
-    pub fn new(field: &'f dyn Field, directory: Option<RunDir>, runs: &std::path::Path) -> Self {
-        let debts = Debts::below(runs);
+    /// Moves the lead of the fleet behind `field`. What is seen goes into `directory`; `shared` has the debts.
+    pub fn new(field: &'f dyn Field, directory: Option<RunDir>, shared: &std::path::Path) -> Self {
+        let debts = Debts::below(shared);
         Self { field, directory, debts, attested: BTreeMap::new(), reloaded: false }
     }
 
@@ -358,9 +358,11 @@ impl Actor for Mover<'_> {
             Move::NodeUp => self.node(turn, true, &nodes),
             Move::NodeDown => self.node(turn, false, &nodes),
             Move::ChainFresh(fresh) => self.chain_fresh(turn, &fresh, &nodes),
+            Move::NothingLost(lost) => self.nothing_lost(turn, &lost, &nodes),
             Move::IngressCheck(check) => self.ingress_check(turn, check.reaches),
             Move::IngressSwap => self.ingress_swap(turn),
             Move::IngressRestore => self.ingress_restore(turn),
+            Move::IngressSettle => self.ingress_settle(turn),
             Move::DebtsClosed => self.debts_closed(turn),
             Move::Manual(manual) => self.manual(turn, &manual.text),
             Move::Collect(collect) => self.collect(turn, &collect),

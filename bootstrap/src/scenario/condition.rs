@@ -24,6 +24,8 @@ pub enum Condition {
     StandsBy,
     /// It stands by, and may take over as it is: close enough behind, and the manifest holds.
     CanTakeOver,
+    /// It takes a last snapshot when it stops leading.
+    Saves,
     /// A person paused it.
     Paused,
     /// Nobody paused, drained or demoted it.
@@ -38,6 +40,7 @@ const WORDS: &[(&str, Condition)] = &[
     ("released", Condition::Released),
     ("stands-by", Condition::StandsBy),
     ("can-take-over", Condition::CanTakeOver),
+    ("saves", Condition::Saves),
     ("paused", Condition::Paused),
     ("unrestrained", Condition::Unrestrained),
 ];
@@ -109,6 +112,9 @@ impl Condition {
                 Self::Unrestrained.holds(state, measure)
             }
             Self::CanTakeOver => can_take_over(state, measure.max_lag),
+            Self::Saves => ensure(view.saves, || {
+                "it has no `save` hook, so what it acknowledged after the newest snapshot would be lost".to_owned()
+            }),
             Self::Paused => ensure(view.paused.is_some(), || "nobody paused it".to_owned()),
             Self::Unrestrained => {
                 let restraint = [("paused", &view.paused), ("drained", &view.drained), ("demoted", &view.demoted)];
@@ -151,6 +157,34 @@ pub fn fresh(state: &State) -> Result<(), String> {
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// Whether a node that took over began from a snapshot that was taken after the service of the one before had stopped.
+///
+/// # Errors
+/// What was found, in a sentence.
+pub fn nothing_lost(from: &State, to: &State) -> Result<String, String> {
+    let (from, to) = (&from.view, &to.view);
+    let (giver, taker) = (&from.node, &to.node);
+    let Some(ended) = &from.ended else {
+        return Err(format!("{giver} does not say when its service stopped: its agent leads, or was started since"));
+    };
+    let Some(takeover) = to.takeover.as_ref().filter(|takeover| takeover.term > ended.term) else {
+        return Err(format!("{taker} took nothing over after term {}", ended.term));
+    };
+    let (snapshot, captured, stopped) = (&takeover.snapshot, takeover.captured, ended.stopped);
+    ensure(captured >= stopped, || {
+        let why = match (ended.saved, from.saves) {
+            (_, false) => "it has no `save` hook",
+            (None, true) => "its `save` hook failed",
+            (Some(_), true) => "its `save` hook ended well, and that snapshot was not taken from",
+        };
+        format!(
+            "{taker} began from {snapshot}, taken at {captured}, and the service of {giver} ran until {stopped} ({why}): \
+             what it acknowledged in between is lost to clients, and on the disk of {giver} alone"
+        )
+    })?;
+    Ok(format!("{taker} began from {snapshot}, which was taken after the service of {giver} had stopped"))
 }
 
 /// Who leads, among the states that are known: it holds the lease, and its service serves.
@@ -224,6 +258,38 @@ mod tests {
         assert!(why(Condition::CanTakeOver, &paused, Measure::default()).contains("paused: by hand"));
         let expired = state("candidate", |view| view.chain.manifest_expires = Some(jiff::Timestamp::UNIX_EPOCH));
         assert!(why(Condition::CanTakeOver, &expired, Measure::default()).contains("expired"));
+    }
+
+    #[test]
+    fn nothing_is_lost_only_if_the_snapshot_was_taken_after_the_service_had_stopped() {
+        let at = |text: &str| text.parse().unwrap();
+        let giver = |stopped: &str, saved: Option<&str>, saves| {
+            let (stopped, saved) = (at(stopped), saved.map(at));
+            let ended = Some(crate::agent::view::EndedView { term: 7, stopped, saved });
+            state("candidate", |view| {
+                view.ended = ended;
+                view.saves = saves;
+            })
+        };
+        // It took over in term 8 from a snapshot of 01:05:00.
+        let taker = state("leader", |_| {});
+        let taker = || &taker;
+        assert!(nothing_lost(&giver("2026-03-14T01:05:00Z", Some("2026-03-14T01:05:02Z"), true), taker()).is_ok());
+        let late = "2026-03-14T01:05:00.001Z";
+        for (saved, saves, names) in [
+            (None, false, "it has no `save` hook"),
+            (None, true, "its `save` hook failed"),
+            (Some("2026-03-14T01:06:00Z"), true, "that snapshot was not taken from"),
+        ] {
+            let why = nothing_lost(&giver(late, saved, saves), taker()).unwrap_err();
+            assert!(why.contains(names) && why.contains("is lost to clients"), "{why}");
+        }
+        let running = state("candidate", |view| view.ended = None);
+        assert!(nothing_lost(&running, taker()).unwrap_err().contains("does not say when its service stopped"));
+        let earlier = state("leader", |view| view.takeover.as_mut().unwrap().term = 7);
+        let ended = giver("2026-03-14T01:00:00Z", None, true);
+        assert!(nothing_lost(&ended, &earlier).unwrap_err().contains("took nothing over after term 7"));
+        assert!(why(Condition::Saves, &giver(late, None, false), Measure::default()).contains("`save` hook"));
     }
 
     #[test]

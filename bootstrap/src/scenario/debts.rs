@@ -1,6 +1,6 @@
 //! Debts: what was changed in a hurry and must be put right before the lead is given back.
 //!
-//! One file per debt below the directory of runs, written before the change that it is about, so that a change without its
+//! One file per debt below what all runs of a fleet share, written before the change that it is about, so that a change without its
 //! debt cannot be. A debt is closed only when the deployed file is the canonical one again. Meaning: `docs/scenarios.md`,
 //! "Debts"; JSON: `bootstrap.debt/1`. Layer: reads and writes small files.
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The name of the form.
 pub const SCHEMA: &str = "bootstrap.debt/1";
-/// The directory below that of runs.
+/// The directory below what is shared.
 const DIRECTORY: &str = "debts";
 /// The largest file of one in bytes.
 const CAP: u64 = 1 << 20;
@@ -46,8 +46,23 @@ pub struct Debt {
     pub backup: Option<PathBuf>,
     /// The canonical text.
     pub canonical: String,
+    /// Whether the next switchback is to put it right, because the canonical file leads to a node that does not lead before.
+    #[serde(default)]
+    pub left_to_switchback: Option<Left>,
     /// How it was put right.
     pub closed: Option<Closed>,
+}
+
+/// That a debt is left to the next switchback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// Since when.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// How a debt was put right.
@@ -93,16 +108,16 @@ pub enum DebtError {
     },
 }
 
-/// The debts below a directory of runs.
+/// The debts of a fleet.
 #[derive(Debug, Clone)]
 pub struct Debts {
     directory: PathBuf,
 }
 
 impl Debts {
-    /// The debts below `runs`.
-    pub fn below(runs: &Path) -> Self {
-        Self { directory: runs.join(DIRECTORY) }
+    /// The debts below `shared`.
+    pub fn below(shared: &Path) -> Self {
+        Self { directory: shared.join(DIRECTORY) }
     }
 
     /// All of them, by id. One that cannot be read fails the whole: it may be open.
@@ -197,6 +212,7 @@ mod tests {
             hotfix_sha256: Digest::sha256(b"new"),
             backup: None,
             canonical: "old".to_owned(),
+            left_to_switchback: None,
             closed: None,
         }
     }

@@ -249,8 +249,14 @@ pub fn abort(
     if !run.past.aborting {
         run.journal.add(By::Tool, None, What::Abort { reason: reason.to_owned() })?;
     }
+    let changes = |step: &&Step| step.effect != Effect::Read && run.past.begun.contains(&step.id);
+    let is_changed = plan.steps.iter().any(|step| changes(&step));
     run.leave_off(&plan.steps, reason)?;
-    let back = run.go(&plan.rollback)?;
+    let back = match is_changed {
+        true => run.go(&plan.rollback)?,
+        // Whatever is so now was not done by this run, and is not its to undo.
+        false => run.leave_out(&plan.rollback, "this run had changed nothing")?,
+    };
     run.conclude(back, Verdict::Aborted, Verdict::AbortFailed)
 }
 
@@ -422,7 +428,9 @@ impl Run<'_> {
             let outcome = match self.past.outcome(&step.id).cloned() {
                 Some(outcome) => outcome,
                 None if self.past.begun.contains(&step.id) => {
-                    let outcome = Outcome::failed("interrupted", format!("taken back: {reason}"));
+                    let mut outcome = Outcome::failed("interrupted", format!("taken back: {reason}"));
+                    // What it had decided before it was killed stands in the journal.
+                    outcome.checks = self.past.checks.remove(&step.id).unwrap_or_default();
                     self.end(step, &outcome)?;
                     outcome
                 }
@@ -434,6 +442,22 @@ impl Run<'_> {
             self.finished.steps.push((step.id.clone(), outcome));
         }
         Ok(())
+    }
+
+    /// Notes that steps have nothing to do.
+    fn leave_out(&mut self, steps: &[Step], why: &str) -> Result<Gone, ExecuteError> {
+        for step in steps {
+            let outcome = match self.past.outcome(&step.id).cloned() {
+                Some(outcome) => outcome,
+                None => {
+                    let outcome = Outcome::skipped(why);
+                    self.end(step, &outcome)?;
+                    outcome
+                }
+            };
+            self.finished.steps.push((step.id.clone(), outcome));
+        }
+        Ok(Gone::Well)
     }
 
     fn end(&mut self, step: &Step, outcome: &Outcome) -> Result<(), ExecuteError> {

@@ -67,6 +67,15 @@ pub fn first(text: &str, upstreams: &[(String, String)], node: &str) -> Result<S
     Ok(changed)
 }
 
+/// The node whose address stands first in a configuration; `None` where none of them does.
+pub fn leading<'u>(text: &str, upstreams: &'u [(String, String)]) -> Option<&'u str> {
+    let place = |(name, address): &'u (String, String)| {
+        let at = *occurrences(text, address).first()?;
+        Some((at, name.as_str()))
+    };
+    upstreams.iter().filter_map(place).min().map(|(_, name)| name)
+}
+
 /// Where an address stands by itself, outside of comments: not as a part of a longer one.
 fn occurrences(text: &str, address: &str) -> Vec<usize> {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':' || c == '-' || c == '_';
@@ -229,6 +238,8 @@ upstream other { server 10.0.0.1:80800; server 110.0.0.1:8080; }
             .replace("server 10.0.0.3:8080 backup; #", "server 10.0.0.2:8080 backup; #");
         assert_eq!(changed, expected);
         assert_eq!(first(&changed, &upstreams(), "c").unwrap(), changed, "once is enough");
+        assert_eq!((leading(NGINX, &upstreams()), leading(&changed, &upstreams())), (Some("a"), Some("c")));
+        assert_eq!(leading("# 10.0.0.1:8080", &upstreams()), None);
         let back = first(&first(&changed, &upstreams(), "b").unwrap(), &upstreams(), "a").unwrap();
         assert!(back.contains("server 10.0.0.1:8080 max_fails=1"));
     }

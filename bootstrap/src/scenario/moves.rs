@@ -30,6 +30,8 @@ pub enum Move {
     NodeDown,
     /// The chain is read by everybody, and what they go by has not expired.
     ChainFresh(ChainFresh),
+    /// Whoever took over began from the last state of whoever led before.
+    NothingLost(NothingLost),
     /// A snapshot is taken.
     Snapshot(Snapshot),
     /// Who answers at the ingress is asked.
@@ -38,7 +40,9 @@ pub enum Move {
     IngressSwap,
     /// The ingress gets back what it had.
     IngressRestore,
-    /// No hotfix is open.
+    /// Hotfixes that were left to this run are put right.
+    IngressSettle,
+    /// No hotfix is open, but those that a later step puts right.
     DebtsClosed,
     /// A person does something, and says so.
     Manual(Manual),
@@ -148,6 +152,27 @@ pub struct IngressCheck {
     pub reaches: Expected,
 }
 
+/// Of `nothing-lost`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NothingLost {
+    /// Whose last state it is.
+    pub from: Led,
+    /// It may never have led: then there is nothing to lose.
+    #[serde(default)]
+    pub may_not_have_led: bool,
+}
+
+/// Who led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Led {
+    /// Who led before the run.
+    OldLeader,
+    /// Who was to lead.
+    Target,
+}
+
 /// Of `manual`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,10 +213,12 @@ impl Move {
             "node-up" => plain(Self::NodeUp)?,
             "node-down" => plain(Self::NodeDown)?,
             "chain-fresh" => Self::ChainFresh(action.with()?),
+            "nothing-lost" => Self::NothingLost(action.with()?),
             "snapshot" => Self::Snapshot(Snapshot::checked(action)?),
             "ingress-check" => Self::IngressCheck(action.with()?),
             "ingress-swap" => plain(Self::IngressSwap)?,
             "ingress-restore" => plain(Self::IngressRestore)?,
+            "ingress-settle" => plain(Self::IngressSettle)?,
             "debts-closed" => plain(Self::DebtsClosed)?,
             "manual" => Self::Manual(action.with()?),
             "collect" => Self::Collect(Collect::checked(action)?),
@@ -211,12 +238,14 @@ impl Move {
             | Self::NodeDown
             | Self::Snapshot(_)
             | Self::IngressSwap
-            | Self::IngressRestore => Effect::Mutate,
+            | Self::IngressRestore
+            | Self::IngressSettle => Effect::Mutate,
             Self::Manual(_) => Effect::Plan,
             Self::Probe(_)
             | Self::Wait(_)
             | Self::Down(_)
             | Self::ChainFresh(_)
+            | Self::NothingLost(_)
             | Self::IngressCheck(_)
             | Self::DebtsClosed
             | Self::Collect(_)
@@ -237,7 +266,12 @@ impl Move {
             Self::Wait(wait) => {
                 let enough = if wait.any && step.on.len() > 1 { "one of them is enough; " } else { "" };
                 let within = format!("{enough}repeat until: {}; give up after {} s", wait.until, step.timeout_seconds);
-                on_each(&["status"], &[]).into_iter().map(|line| line.noting(&within)).collect()
+                let mut lines: Vec<Line> =
+                    on_each(&["status"], &[]).into_iter().map(|line| line.noting(&within)).collect();
+                if wait.condition() == Condition::Drained {
+                    lines.extend(step.on.iter().filter_map(|node| site.work(node)));
+                }
+                lines
             }
             Self::Down(_) => {
                 let what = "must show: no lease held, no service that runs as leader; and nothing answers at its service's \
@@ -254,15 +288,24 @@ impl Move {
                 let what = format!("must show: chain read, at most {} snapshots behind, manifest valid", fresh.max_lag);
                 on_each(&["status"], &[]).into_iter().map(|line| line.noting(&what)).collect()
             }
+            Self::NothingLost(lost) => {
+                let what = "`takeover.captured` of the new leader must not be before `ended.stopped` of the old one";
+                let both = step.on.iter().chain(lost.from.of(plan)).map(String::as_str);
+                both.map(|node| site.on_node(node, &["status"], &["--json"]).noting(what)).collect()
+            }
             Self::IngressCheck(_) => match &site.ingress {
                 Some(ingress) => {
-                    vec![Line::here(["curl", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
+                    vec![Line::here(["curl", "--fail", "--silent", "--show-error", "--max-time", "5", &ingress.url])]
                 }
                 None => vec![Line::remark("the inventory names no ingress: look by hand where clients are led")],
             },
             Self::IngressSwap => ingress_swap(site),
             Self::IngressRestore => {
                 vec![site.bootstrap(&["debt", "list"]).noting("each open one: `bootstrap debt close ID --restore`")]
+            }
+            Self::IngressSettle => {
+                let what = "each open one: `bootstrap debt close ID --restore --reason TEXT`, now that the canonical file leads to the leader";
+                vec![site.bootstrap(&["debt", "list"]).noting(what)]
             }
             Self::DebtsClosed => vec![site.bootstrap(&["debt", "list"]).noting("must show none that is open")],
             Self::Manual(manual) => vec![Line::remark(&manual.text)],
@@ -359,6 +402,16 @@ impl Snapshot {
     fn checked(action: &Action) -> Result<Self, String> {
         let snapshot: Self = action.with()?;
         if snapshot.argv.is_empty() { Err("snapshot: argv is empty".to_owned()) } else { Ok(snapshot) }
+    }
+}
+
+impl Led {
+    /// The node.
+    pub fn of(self, plan: &Plan) -> Option<&String> {
+        match self {
+            Self::OldLeader => plan.old_leader.as_ref(),
+            Self::Target => plan.target.as_ref(),
+        }
     }
 }
 

@@ -118,6 +118,13 @@ impl Plan {
         self
     }
 
+    /// The plan with these checks, too, without which it is not passed.
+    pub fn requiring(mut self, checks: &[&str]) -> Self {
+        self.checks.retain(|check| !checks.contains(&check.id.as_str()));
+        self.checks.extend(checks.iter().map(|id| Required { id: (*id).to_owned(), required: true }));
+        self.sealed()
+    }
+
     /// The way back of a run that has ended, as a plan of its own.
     pub fn way_back(&self, id: String, now: Timestamp, actor: String, reason: String) -> Self {
         Self {

@@ -12,6 +12,7 @@ use super::condition::{Condition, Measure};
 use super::grammar::{Leadership, OldLeader, Scenario, StepSpec, Target, When};
 use super::plan::{Plan, Required, SCHEMA, Step};
 use super::site::REPLACE_ME;
+use crate::agent::view::Mode as AgentMode;
 use crate::evidence::event::Mode;
 use crate::surfaces::state::State;
 
@@ -306,12 +307,14 @@ impl Sight {
         // Where a lease decides after a loss, whoever claims it first leads: nobody is chosen, and a plan does not change
         // because somebody has led since its dry run.
         let is_open = scenario.old_leader == OldLeader::LastHolder && self.leadership() == Leadership::Auto;
-        if is_open && wish.target.is_none() && target.is_some() {
+        // One that is taking over stands by no longer, and does not lead yet.
+        let promoting = || self.states().any(|state| state.view.mode == AgentMode::Promoting);
+        if is_open && wish.target.is_none() && (target.is_some() || promoting()) {
             return Ok(None);
         }
         match target {
             Some(target) if Some(target.as_str()) == old_leader => not_now(
-                format!("{target} is both: the lead cannot be moved to where it is"),
+                format!("{target} leads already, and the lead cannot be moved to where it is"),
                 match scenario.target {
                     Target::PreferredLeader => "the preferred node leads already; there is nothing to give back",
                     _ => "name another node with --target",
@@ -404,6 +407,7 @@ impl Cast<'_> {
             Some("others") => but(&[self.old_leader, self.target]),
             Some("standbys") => but(&[self.old_leader]),
             Some("not-target") => but(&[self.target]),
+            Some("both") => [self.old_leader, self.target].into_iter().flatten().map(str::to_owned).collect(),
             Some("all") => but(&[]),
             Some(name) => vec![self.sight.expect(name)?.name.clone()],
         })
@@ -422,6 +426,7 @@ pub fn nodes_of(plan: &Plan, place: &str) -> Vec<String> {
         "others" => but(&[&plan.old_leader, &plan.target]),
         "standbys" => but(&[&plan.old_leader]),
         "not-target" => but(&[&plan.target]),
+        "both" => [&plan.old_leader, &plan.target].into_iter().flatten().cloned().collect(),
         "all" => but(&[]),
         name => vec![name.to_owned()],
     }

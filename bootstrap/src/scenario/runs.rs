@@ -1,23 +1,26 @@
 //! The directory of runs: every dry run and execution, which one is interrupted, and who runs now.
 //!
 //! An execution needs a dry run of the same plan that passed, lately; both are runs like any other. One run at a time per
-//! group: a lock that the kernel takes from a dead holder, so that an orchestrator that was killed holds up nobody. Meaning:
+//! group: a lock that the kernel takes from a dead holder, so that an orchestrator that was killed holds up nobody. Lock,
+//! debts, and which runs have begun, lie in one place of a fleet, whichever directory its runs are kept in. Meaning:
 //! `docs/scenarios.md`, "Runs". Layer: reads and writes files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use manifests::digest::Digest;
 use serde::de::DeserializeOwned;
 
-use super::plan::{Plan, SCHEMA};
-use crate::evidence::event::{Mode, What};
+use super::plan::{Plan, SCHEMA, Step};
+use crate::evidence::event::{Mode, StepStatus, What};
 use crate::evidence::run_dir::{PLAN, RunDir};
 use crate::evidence::seal::STATEMENT;
 use crate::evidence::timeline::{self, Event};
+use crate::fleet::inventory::Inventory;
 
 /// How old a dry run may be when its plan is executed.
 pub const FRESH: Duration = Duration::from_secs(3600);
@@ -28,7 +31,11 @@ const PLAN_CAP: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct Runs {
     path: PathBuf,
+    shared: PathBuf,
 }
+
+/// The directory with a link to each execution that has begun, below what is shared.
+const BEGUN: &str = "begun";
 
 /// A run that was found.
 #[derive(Debug, Clone)]
@@ -75,10 +82,12 @@ pub enum RunsError {
         runs: PathBuf,
     },
     /// One was, and it is not gone on with.
-    #[error("the run {id} was interrupted and has no end")]
+    #[error("the run {id} was interrupted and has no end; it is in {}", .runs.display())]
     Interrupted {
         /// Its id.
         id: String,
+        /// The directory of runs that it is kept in.
+        runs: PathBuf,
     },
     /// What is confirmed is no dry run of this plan that passed lately.
     #[error("the dry run {id} does not allow this: {why}")]
@@ -106,6 +115,14 @@ pub enum RunsError {
     },
 }
 
+impl RunsError {
+    /// That this run was interrupted.
+    pub fn interrupted(found: &Found) -> Self {
+        let runs = found.directory.path().parent().unwrap_or(Path::new("/")).to_owned();
+        Self::Interrupted { id: found.plan.id.clone(), runs }
+    }
+}
+
 impl Found {
     /// Whether it has an end.
     pub fn is_over(&self) -> bool {
@@ -127,6 +144,22 @@ impl Found {
         self.events.iter().any(|event| matches!(event.what, What::Abort { .. }))
     }
 
+    /// Whether it was taken back to its end, every step of the way.
+    pub fn is_taken_back(&self) -> bool {
+        let ended_well = |step: &Step| {
+            self.events.iter().any(|event| {
+                let well = matches!(event.what, What::StepEnd { status: StepStatus::Ok | StepStatus::Skipped, .. });
+                well && event.step.as_deref() == Some(&step.id)
+            })
+        };
+        self.is_over() && self.is_aborting() && self.plan.rollback.iter().all(ended_well)
+    }
+
+    /// Whether it is the way back of another one, as a run of its own.
+    pub fn is_way_back(&self) -> bool {
+        self.plan.rollback.is_empty() && self.plan.steps.iter().all(|step| step.phase == "rollback")
+    }
+
     /// Whether it passed.
     pub fn passed(&self) -> bool {
         self.events.iter().any(|event| matches!(event.what, What::End { passed: true }))
@@ -136,7 +169,24 @@ impl Found {
 impl Runs {
     /// The directory at `path`; it is made when something is written.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), shared: path.to_owned() }
+    }
+
+    /// The same, with what all runs of a fleet share below `home`: whoever runs from another directory meets the same lock,
+    /// the same interrupted runs, and the same debts.
+    pub fn of_fleet(path: &Path, inventory: &Inventory, home: &Path) -> Self {
+        let fleet = match inventory.origin() {
+            Ok(from) => Digest::sha256(from.pin.root.to_string().as_bytes()),
+            Err(_) => Digest::sha256(inventory.name.as_bytes()),
+        };
+        let fleet: String = fleet.0.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let shared = home.join("runs").join(fleet);
+        Self { path: path.to_owned(), shared }
+    }
+
+    /// Where the lock and the debts are.
+    pub fn shared(&self) -> &Path {
+        &self.shared
     }
 
     /// Where it is.
@@ -149,9 +199,9 @@ impl Runs {
     /// # Errors
     /// [`RunsError::Busy`] while somebody does.
     pub fn lock(&self, group: &str, who: &str) -> Result<Lock, RunsError> {
-        let path = self.path.join(format!(".{group}.lock"));
+        let path = self.shared.join(format!(".{group}.lock"));
         let io = |source| RunsError::Io { path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(io)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.shared).map_err(io)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -180,8 +230,45 @@ impl Runs {
     pub fn begin(&self, plan: &Plan) -> Result<RunDir, RunsError> {
         let io = |source| RunsError::Io { path: self.path.clone(), source };
         let directory = RunDir::create(&self.path, &plan.id, plan.made).map_err(io)?;
+        if plan.mode == Mode::Execute {
+            self.link(&plan.id, directory.path())?;
+        }
         directory.write_json(PLAN, plan).map_err(io)?;
         Ok(directory)
+    }
+
+    /// Makes an execution known to whoever keeps runs elsewhere. Before its plan is stored: nothing can be done before that.
+    fn link(&self, id: &str, directory: &Path) -> Result<(), RunsError> {
+        let begun = self.shared.join(BEGUN);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&begun);
+        made.and_then(|()| symlink(std::path::absolute(directory)?, begun.join(id)))
+            .and_then(|()| File::open(&begun)?.sync_all())
+            .map_err(|source| RunsError::Io { path: begun, source })
+    }
+
+    /// Executions that are kept in other directories and have no end. The links of those that have one are removed.
+    fn elsewhere(&self) -> Result<Vec<Found>, RunsError> {
+        let begun = self.shared.join(BEGUN);
+        let io = |source| RunsError::Io { path: begun.clone(), source };
+        let entries = match fs::read_dir(&begun) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io)?,
+        };
+        let mut open = Vec::new();
+        for entry in entries {
+            let link = entry.map_err(io)?.path();
+            // A run is one from when its plan is stored; one that was removed since is nobody's to go on with.
+            let found = match link.join(PLAN).is_file() {
+                true => Some(read(&fs::canonicalize(&link).map_err(io)?)?),
+                false => None,
+            };
+            match found {
+                Some(found) if !found.is_over() => open.push(found),
+                Some(_) => fs::remove_file(&link).map_err(io)?,
+                None => {}
+            }
+        }
+        Ok(open)
     }
 
     /// All runs, the oldest first. Directories without a plan are none: a run is one from when its plan is stored.
@@ -221,7 +308,14 @@ impl Runs {
     /// As [`Runs::all`].
     pub fn interrupted(&self, group: &str) -> Result<Vec<Found>, RunsError> {
         let is_it = |found: &Found| found.plan.mode == Mode::Execute && found.plan.group == group && !found.is_over();
-        Ok(self.all()?.into_iter().filter(is_it).collect())
+        let mut found: Vec<Found> = self.all()?.into_iter().filter(is_it).collect();
+        for other in self.elsewhere()?.into_iter().filter(is_it) {
+            if !found.iter().any(|known| known.plan.id == other.plan.id) {
+                found.push(other);
+            }
+        }
+        found.sort_by_key(|found| found.plan.made);
+        Ok(found)
     }
 
     /// Checks that `id` is a dry run of this plan that passed lately.
@@ -380,6 +474,29 @@ mod tests {
         let found: Vec<String> = runs.interrupted(&group).unwrap().into_iter().map(|found| found.plan.id).collect();
         assert_eq!(found, ["two"]);
         assert!(runs.interrupted("another").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_run_that_is_kept_elsewhere_is_interrupted_here_too() {
+        let place = tempfile::tempdir().unwrap();
+        let inventory = crate::fleet::inventory::parse("name = \"f\"\n[[node]]\nname = \"a\"\n").unwrap();
+        let of = |name: &str| Runs::of_fleet(&place.path().join(name), &inventory, &place.path().join("home"));
+        let (one, other) = (of("one"), of("other"));
+        let open = plan("planned-1", Mode::Execute, "b");
+        run(&one, &open, None);
+        run(&one, &plan("planned-2", Mode::Execute, "b"), Some(true));
+        run(&one, &plan("planned-3", Mode::Simulated, "b"), None);
+        let found = other.interrupted(&open.group).unwrap();
+        assert_eq!(found.iter().map(|found| found.plan.id.as_str()).collect::<Vec<_>>(), ["planned-1"]);
+        assert!(found[0].directory.path().starts_with(place.path().canonicalize().unwrap().join("one")));
+        assert_eq!(one.interrupted(&open.group).unwrap().len(), 1, "it is one run");
+        let lock = one.lock(&open.group, "one").unwrap();
+        assert!(matches!(other.lock(&open.group, "other"), Err(RunsError::Busy { .. })));
+        drop(lock);
+        // Another fleet is another place.
+        let inventory = crate::fleet::inventory::parse("name = \"g\"\n[[node]]\nname = \"a\"\n").unwrap();
+        let another = Runs::of_fleet(&place.path().join("another"), &inventory, &place.path().join("home"));
+        assert!(another.interrupted(&open.group).unwrap().is_empty());
     }
 
     #[test]

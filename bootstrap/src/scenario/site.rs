@@ -90,12 +90,14 @@ pub struct Installed {
     pub program: String,
     /// The node directory.
     pub directory: String,
+    /// Where its service says how much work is left, and at which place of the answer.
+    pub work: Option<(String, String)>,
 }
 
 /// What is deployed at the ingress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployed {
-    /// What clients ask for.
+    /// What says who answers there.
     pub url: String,
     /// Its configuration.
     pub config: Option<String>,
@@ -120,6 +122,13 @@ impl Site {
         let directory = installed.map_or(REPLACE_ME, |installed| installed.directory.as_str());
         let words = [program].into_iter().chain(command.iter().copied()).chain([directory]);
         Line::on(node, words.chain(options.iter().copied()))
+    }
+
+    /// Asks a node's service how much work is left, where that can be asked.
+    pub fn work(&self, node: &str) -> Option<Line> {
+        let (url, pointer) = self.nodes.get(node)?.work.as_ref()?;
+        let line = Line::here(["curl", "--fail", "--silent", "--show-error", "--max-time", "5", url]);
+        Some(line.noting(format!("must show 0 at {pointer}")))
     }
 
     /// The reason that stands in commands.

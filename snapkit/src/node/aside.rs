@@ -37,6 +37,13 @@ pub fn set_aside(node: &NodeDir, name: &GenerationName, to: &Path) -> Result<(),
         }
         Err(error) => return Err(failed(error)),
     }
+    // It proves what was restored there, and the next generation of that snapshot has the same name.
+    let receipt = node.receipt(name);
+    match fs::remove_file(&receipt) {
+        Ok(()) => sync(receipt.parent().unwrap_or(Path::new("/"))).map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
     switcher.state.generations.remove(name);
     if switcher.state.previous.as_ref() == Some(name) {
         switcher.state.previous = None;

@@ -416,6 +416,9 @@ impl Machine {
         let until = demotion.claim.as_ref().and_then(|claim| claim.until);
         let term = demotion.claim.as_ref().map_or(self.kept.term, |claim| claim.term);
         demotion.step = step;
+        if step == Down::Save {
+            self.record("stopped", format!("term {term}: the service is proven dead"));
+        }
         let within = self.remaining(until, now);
         demotion.by = now + within;
         let action = match step {

@@ -65,6 +65,10 @@ pub(super) fn run(args: &DemoArgs, out: &mut Output, cancel: &Cancel) -> Result<
         let name = format!("bootstrap-demo-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
         std::env::temp_dir().join(name)
     });
+    if directory.symlink_metadata().is_ok() {
+        let what = format!("{} is there already, and the demo makes its directory itself", directory.display());
+        return Err(CliError::refused(what).next("name a new one with --into, or leave it out"));
+    }
     let settings = Settings::new(directory.clone(), std::env::current_exe()?);
     let mut world = World::make(settings, teller(out.is_json()))?;
     cancel.check()?;

@@ -17,8 +17,8 @@ use crate::cli::fleet::InventoryArgs;
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// `full` or `restore`
-    #[arg(value_name = "SCENARIO")]
-    scenario: String,
+    #[arg(value_name = "SCENARIO", required_unless_present = "scenario_file")]
+    scenario: Option<String>,
     #[command(flatten)]
     inventory: InventoryArgs,
     #[command(flatten)]
@@ -38,8 +38,9 @@ pub(super) fn run(args: &PlanArgs, out: &mut Output) -> Result<Exit, CliError> {
     let inventory = args.inventory.load()?;
     let fleet = std::path::absolute(&args.inventory.inventory)?;
     let (conductor, _origin) = conductor(&inventory, &fleet, &args.place.runs, out)?;
-    let asked = args.asked.asked(&args.scenario)?;
-    let id = runs::new_id(&args.scenario)?;
+    let asked = args.asked.asked(args.scenario.as_deref())?;
+    let (scenario, _) = conductor.scenario(&asked).map_err(explained)?;
+    let id = runs::new_id(&scenario.name)?;
     let plan = conductor.plan(&asked, Mode::Simulated, id, Timestamp::now()).map_err(explained)?;
     let mut text = format!("{}: {}\nplan sha256:{}\n", plan.scenario, plan.title, plan.plan_sha256);
     let lists = [("", &plan.steps), ("way back, ", &plan.rollback), ("in any case, ", &plan.always)];

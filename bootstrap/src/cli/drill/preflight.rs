@@ -36,7 +36,7 @@ pub(super) fn run(args: &PreflightArgs, out: &mut Output) -> Result<Exit, CliErr
     let inventory = args.inventory.load()?;
     let fleet = std::path::absolute(&args.inventory.inventory)?;
     let (conductor, _origin) = conductor(&inventory, &fleet, &args.place.runs, out)?;
-    let blank = match conductor.blank(&args.asked.asked("full")?) {
+    let blank = match conductor.blank(&args.asked.asked(Some("full"))?) {
         Ok(blank) => blank,
         Err(ConductError::NoBlank) => String::new(),
         Err(error) => return Err(explained(error)),

@@ -34,7 +34,7 @@ use crate::cli::fleet::InventoryArgs;
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// `full` or `restore`
-    #[arg(value_name = "SCENARIO", required_unless_present_any = ["resume", "abort"], conflicts_with_all = ["resume", "abort"])]
+    #[arg(value_name = "SCENARIO", required_unless_present_any = ["resume", "abort", "scenario_file"], conflicts_with_all = ["resume", "abort"])]
     scenario: Option<String>,
     #[command(flatten)]
     inventory: InventoryArgs,
@@ -63,7 +63,7 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 pub(super) struct RunsArgs {
     /// The directory of runs
-    #[arg(long, value_name = "DIR", default_value = "drills")]
+    #[arg(long, value_name = "DIR", env = "SNAPKIT_RUNS", default_value = "drills")]
     pub(super) runs: PathBuf,
 }
 
@@ -91,12 +91,15 @@ pub(super) struct AskedArgs {
 }
 
 impl AskedArgs {
-    pub(super) fn asked(&self, scenario: &str) -> Result<Asked, CliError> {
+    /// What is asked for; without a name, the file has it.
+    pub(super) fn asked(&self, scenario: Option<&str>) -> Result<Asked, CliError> {
+        let file = self.scenario_file.as_ref().map(|file| file.display().to_string());
+        let scenario = scenario.map(str::to_owned).or(file).unwrap_or_default();
         let text = self.scenario_file.as_deref().map(std::fs::read_to_string).transpose();
         let text =
             text.map_err(|error| CliError::from(error).context("cannot read the scenario").with_exit(Exit::USAGE))?;
         Ok(Asked {
-            scenario: scenario.to_owned(),
+            scenario,
             text,
             blank: self.blank.clone(),
             target: self.target.clone(),
@@ -135,7 +138,7 @@ pub(in crate::cli) fn conductor<'c>(
     let conductor = Conductor {
         inventory,
         fleet,
-        runs: Runs::at(&std::path::absolute(runs)?),
+        runs: Runs::of_fleet(&std::path::absolute(runs)?, inventory, &config.home.value),
         origin: from.to_string(),
         root: origin.pin.root,
         chain: chain.id(),
@@ -166,8 +169,10 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
     let conducted = match (&args.resume, &args.abort, &args.scenario) {
         (Some(id), _, _) => conductor.resume(id, &stopped),
         (_, Some(id), _) => conductor.abort(id, &args.asked.reason, &stopped),
-        (_, _, Some(scenario)) => begin(args, scenario, &conductor, &stopped),
-        _ => return Err(CliError::usage("nothing is asked for")),
+        (_, _, scenario) => {
+            let asked = args.asked.asked(scenario.as_deref())?;
+            begin(args, &asked, &conductor, &stopped)
+        }
     };
     let conducted = conducted.map_err(explained)?;
     let mut shown = Shown::of(&conducted);
@@ -188,15 +193,15 @@ pub(super) fn run(args: &RunArgs, out: &mut Output, cancel: &Cancel) -> Result<E
 
 fn begin(
     args: &RunArgs,
-    scenario: &str,
+    asked: &Asked,
     conductor: &Conductor<'_>,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Conducted, ConductError> {
     let failed = |source| ConductError::Io { what: "make an id".to_owned(), source };
-    let asked = args.asked.asked(scenario).map_err(|error| failed(io::Error::other(format!("{error:?}"))))?;
-    let id = runs::new_id(scenario).map_err(failed)?;
+    let (scenario, _) = conductor.scenario(asked)?;
+    let id = runs::new_id(&scenario.name).map_err(failed)?;
     let mode = if args.execute { Mode::Execute } else { Mode::Simulated };
-    let plan = conductor.plan(&asked, mode, id, Timestamp::now())?;
+    let plan = conductor.plan(asked, mode, id, Timestamp::now())?;
     match &args.confirm {
         Some(confirm) => conductor.execute(plan, confirm, &asked.approver, stopped),
         None => conductor.rehearse(plan, stopped),

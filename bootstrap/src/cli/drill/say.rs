@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use bootstrap::drill::keeper::Place;
 use bootstrap::evidence::event::{Actor, What};
 use bootstrap::evidence::run_dir::{ATTEST, RunDir};
 use bootstrap::evidence::seal::STATEMENT;
@@ -114,9 +115,10 @@ fn say(
         return Err(CliError::refused(format!("the run {id} has ended")).next("a run that has ended is not added to"));
     }
     // Held, so that nobody goes on with the run meanwhile.
-    let _lock = runs.lock(&found.plan.group, &format!("a note on {id}")).map_err(|error| {
-        CliError::refused(error.to_string())
-            .next("write it down when the run was interrupted, or stop its orchestrator")
+    let _lock = Place::beside(found.directory.path()).lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => CliError::refused(format!("another process goes on with the run {id}"))
+            .next("write it down when the run was interrupted, or stop its orchestrator"),
+        _ => CliError::from(error),
     })?;
     let what = what(&found.directory)?;
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -1,6 +1,7 @@
 //! `bootstrap evidence export`
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use bootstrap::evidence::files::Files;
@@ -20,7 +21,7 @@ pub(super) struct ExportArgs {
     /// Which part
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Format,
-    /// Where to; default: standard output
+    /// A new file; default: standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -73,8 +74,12 @@ pub(super) fn run(args: &ExportArgs, out: &mut Output) -> Result<Exit, CliError>
     };
     match &args.output {
         Some(path) => {
-            fs::write(path, bytes)
-                .map_err(|error| CliError::from(error).context(format!("cannot write {}", path.display())))?;
+            let made = fs::File::create_new(path).and_then(|mut file| file.write_all(&bytes));
+            made.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => CliError::refused(format!("{} is there already", path.display()))
+                    .next("name a file that is not, or remove that one"),
+                _ => CliError::from(error).context(format!("cannot write {}", path.display())),
+            })?;
         }
         None => out.bytes(&bytes)?,
     }

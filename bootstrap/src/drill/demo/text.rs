@@ -26,6 +26,8 @@ pub(super) struct Agent<'a> {
     pub(super) listen: SocketAddr,
     pub(super) ingress: SocketAddr,
     pub(super) more: &'a str,
+    /// Takes the last snapshot of a leader that stops.
+    pub(super) save: &'a [String],
 }
 
 /// A node in the inventory.
@@ -82,12 +84,14 @@ pub(super) fn agent(agent: &Agent<'_>) -> String {
     format!(
         "from = {}\nmanifest = \"app\"\nnode = {}\npoll_seconds = 1\nmax_lag = 2\n{}\n\
          [surface]\nlisten = {}\n\n[service]\ngrace_seconds = 3\n\n\
-         [ingress]\nurl = {}\nfield = \"node\"\nevery_seconds = 2\n",
+         [ingress]\nurl = {}\nfield = \"node\"\nevery_seconds = 2\n\n\
+         [hooks]\nsave = {{ argv = {}, timeout_seconds = 60 }}\n",
         text(agent.string),
         text(agent.node),
         agent.more,
         text(&agent.listen.to_string()),
         text(&url),
+        list(agent.save),
     )
 }
 

@@ -131,7 +131,7 @@ pub struct Node {
     /// Whether the words behind `reach` pass through a shell; by default those behind `ssh` do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quote: Option<bool>,
-    /// How its service is run: `process`, `systemd` or `compose`.
+    /// How its service is run: `process`, `systemd`, `compose` or `hooks`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
     /// Further arguments for the command that brings it up, such as `--leave-paths`.

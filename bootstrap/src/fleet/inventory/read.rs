@@ -3,23 +3,24 @@
 //! A file is walked key by key by the list in `schema`; what is missing, unknown or not what it should be is noted with its
 //! line and section, and the walk goes on. Layer: pure.
 
+mod section;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use manifests::document::is_name;
+use ipnet::IpNet;
 use serde::Serialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 use url::Url;
 
+use self::section::{Reader, Section};
 use super::drill::Check;
 use super::{
     Also, Control, Credentials, Drills, Expect, Fault, Identity, Ingress, Inventory, Mapping, Networks, Node,
-    Preferred, Reference, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, Work, schema,
+    Preferred, Roles, Scope, Thresholds, Unit, UnitKind, Wanted, Work, schema,
 };
 
 /// One thing that is wrong with an inventory.
@@ -61,9 +62,6 @@ pub fn parse(text: &str) -> Result<Inventory, Vec<Problem>> {
     };
     let top = Section::new(&reader, "", "", None, table.get_ref());
     let inventory = inventory(&top);
-    if let Some(inventory) = &inventory {
-        check(inventory, &top);
-    }
     let mut problems = reader.problems.into_inner();
     problems.sort_by_key(|problem| problem.line);
     match (problems.is_empty(), inventory) {
@@ -78,13 +76,12 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
     if nodes.is_empty() {
         top.problem(None, "no [[node]]: a fleet has at least one");
     }
-    let networks = Networks {
-        private_cidr: top
-            .section("networks", "networks")
-            .and_then(|section| section.parsed("private_cidr", "a network such as 100.64.0.0/10")),
-    };
+    check_nodes(&nodes);
+    check_from(top);
+    let networks = Networks { private_cidr: top.section("networks", "networks").and_then(|section| network(&section)) };
+    // Also of a node that has something else wrong: who names it names a node.
+    let names: Vec<String> = nodes.iter().filter_map(|node| node.given("name").map(str::to_owned)).collect();
     let nodes: Vec<Option<Node>> = nodes.iter().map(|section| node(section, &networks)).collect();
-    let names: Vec<String> = nodes.iter().flatten().map(|node| node.name.clone()).collect();
     let inventory = Inventory {
         name: String::new(),
         from: top.text("from"),
@@ -92,7 +89,7 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
         ca: top.text("ca").map(PathBuf::from),
         networks,
         credentials: credentials(top, "credentials"),
-        expect: expect(top),
+        expect: expect(top, &names),
         identity: top.section("identity", "identity").map(|section| identity(&section)).unwrap_or_default(),
         thresholds: thresholds(top),
         timeboxes: top.section("timeboxes", "timeboxes").map(|section| timeboxes(&section)).unwrap_or_default(),
@@ -106,6 +103,15 @@ fn inventory(top: &Section<'_>) -> Option<Inventory> {
         nodes: nodes.into_iter().collect::<Option<_>>()?,
     };
     Some(Inventory { name: name?, ..inventory })
+}
+
+fn network(section: &Section<'_>) -> Option<IpNet> {
+    let network: IpNet = section.parsed("private_cidr", "a network such as 100.64.0.0/10")?;
+    if network.trunc() != network {
+        let what = format!("private_cidr has bits of a host: expected {}, found {network}", network.trunc());
+        section.problem_at("private_cidr", what);
+    }
+    Some(network)
 }
 
 fn work(section: &Section<'_>) -> Option<Work> {
@@ -129,7 +135,7 @@ fn timeboxes(section: &Section<'_>) -> BTreeMap<String, u64> {
     phases.filter_map(|phase| Some((phase.to_owned(), section.number(phase, 1, 86400)?))).collect()
 }
 
-fn expect(top: &Section<'_>) -> Expect {
+fn expect(top: &Section<'_>, names: &[String]) -> Expect {
     let standard =
         |path: &str, body: &str| Wanted { path: path.to_owned(), body: Some(body.to_owned()), ..Wanted::default() };
     let (health, ready) = (standard("/healthz", "ok"), standard("/readyz", "ready"));
@@ -156,7 +162,7 @@ fn expect(top: &Section<'_>) -> Expect {
         health: one("health", "expect.health", health),
         ready: one("ready", "expect.ready", ready),
         role: role.unwrap_or(default),
-        also: section.sections("also", "expect.also").iter().filter_map(also).collect(),
+        also: section.sections("also", "expect.also").iter().filter_map(|section| also(section, names)).collect(),
     }
 }
 
@@ -185,7 +191,7 @@ fn wanted(section: &Section<'_>) -> Wanted {
     wanted
 }
 
-fn also(section: &Section<'_>) -> Option<Also> {
+fn also(section: &Section<'_>, names: &[String]) -> Option<Also> {
     let http = section.section("http", "expect.also.http").and_then(|inner| {
         let path = inner.path("path");
         if path.is_none() {
@@ -196,7 +202,7 @@ fn also(section: &Section<'_>) -> Option<Also> {
     let tcp = section.number("tcp", 1, 65535).and_then(|port| u16::try_from(port).ok());
     let also = Also {
         name: section.name("name")?,
-        on: section.texts("on").unwrap_or_default(),
+        on: section.nodes("on", names).unwrap_or_default(),
         http,
         tcp,
         exec: section.argv("exec"),
@@ -228,7 +234,7 @@ fn ingress(section: &Section<'_>, names: &[String]) -> Option<Ingress> {
         url,
         addresses: section.parsed_list("addresses", "an address"),
         identity: section.section("identity", "ingress.identity").map(|section| identity(&section)),
-        upstreams: section.texts("upstreams").unwrap_or_else(|| names.to_vec()),
+        upstreams: section.nodes("upstreams", names).unwrap_or_else(|| names.to_vec()),
         reach: section.reach(),
         quote: section.flag("quote"),
         program: section.text("program").unwrap_or_else(|| "bootstrap".to_owned()),
@@ -265,14 +271,15 @@ fn drills(section: &Section<'_>, names: &[String]) -> Drills {
     let default = Drills::default();
     let blank = section.text("blank");
     if let Some(unknown) = blank.as_ref().filter(|blank| !names.contains(blank)) {
-        section.problem_at("blank", format!("blank names no node of this file: {unknown:?}"));
+        let what = format!("blank names {unknown}, which is no node; there are {}", names.join(", "));
+        section.problem_at("blank", what);
     }
     let checks = section.sections("check", "drill.check");
     let check = |section: &Section<'_>| {
         if !section.has("argv") {
             section.missing("argv");
         }
-        let on = section.texts("on").unwrap_or_default();
+        let on = section.nodes("on", names).unwrap_or_default();
         Some(Check { name: section.name("name")?, argv: section.argv("argv")?, on })
     };
     Drills {
@@ -302,7 +309,7 @@ fn credentials(section: &Section<'_>, key: &'static str) -> Credentials {
 fn node(section: &Section<'_>, networks: &Networks) -> Option<Node> {
     let name = section.name("name");
     let preferred = section.one_of("preferred", &[("leader", Preferred::Leader), ("follower", Preferred::Follower)]);
-    let driver = ["process", "systemd", "compose"].map(|driver| (driver, driver.to_owned()));
+    let driver = ["process", "systemd", "compose", "hooks"].map(|driver| (driver, driver.to_owned()));
     let private: Option<IpAddr> = section.parsed("private", "an address");
     if let (Some(address), Some(network)) = (private, networks.private_cidr)
         && !network.contains(&address)
@@ -359,361 +366,36 @@ fn fault((name, section): (String, Section<'_>)) -> Option<(String, Fault)> {
     Some((name, Fault { inject: inject?, heal: heal? }))
 }
 
-/// What no single key shows.
-fn check(inventory: &Inventory, top: &Section<'_>) {
-    let known: BTreeSet<&str> = inventory.names().collect();
-    if known.len() < inventory.nodes.len() {
-        top.problem(None, "two nodes have the same name");
-    }
-    let list = || known.iter().copied().collect::<Vec<_>>().join(", ");
-    let unknown = |section: &str, key: &str, names: &[String]| {
-        for name in names.iter().filter(|name| !known.contains(name.as_str())) {
-            let what = format!("{key} names {name}, which is no node; there are {}", list());
-            top.reader.problems.borrow_mut().push(Problem { line: None, section: section.to_owned(), what });
+/// What no single node shows.
+fn check_nodes(nodes: &[Section<'_>]) {
+    for (number, node) in nodes.iter().enumerate() {
+        let before = &nodes[..number];
+        for key in ["name", "surface", "service"] {
+            // With or without the slash at its end, an address is the same one.
+            let value = |node: &Section<'_>| node.given(key).map(|value| value.trim_end_matches('/').to_owned());
+            let Some(own) = value(node) else { continue };
+            if let Some(other) = before.iter().find(|other| value(other).as_ref() == Some(&own)) {
+                let line = other.line_of(key).unwrap_or_default();
+                node.problem_at(key, format!("{key} is {own:?} in line {line} already; two nodes have the same {key}"));
+            }
         }
-    };
-    if let Some(ingress) = &inventory.ingress {
-        unknown("ingress", "upstreams", &ingress.upstreams);
+        let leads = |node: &Section<'_>| node.given("preferred") == Some("leader");
+        if let (true, Some(other)) = (leads(node), before.iter().find(|other| leads(other))) {
+            let line = other.line_of("preferred").unwrap_or_default();
+            let what =
+                format!("{} in line {line} and this one are both preferred leaders; one node can lead", other.name);
+            node.problem_at("preferred", what);
+        }
     }
-    for also in &inventory.expect.also {
-        unknown("expect.also", "on", &also.on);
-    }
-    if let Some(from) = inventory.from.as_deref().filter(|from| !from.starts_with("file:"))
+}
+
+/// What nodes come from, if it stands here.
+fn check_from(top: &Section<'_>) {
+    if let Some(from) = top.given("from").filter(|from| !from.starts_with("file:"))
         && let Err(error) = from.parse::<snapkit::trust::Bootstrap>()
     {
         top.problem_at("from", format!("from: {error}"));
     }
-    if let [first, second, ..] =
-        &inventory.nodes.iter().filter(|node| node.preferred == Preferred::Leader).collect::<Vec<_>>()[..]
-    {
-        let what = format!("{} and {} are both preferred leaders; one node can lead", first.name, second.name);
-        top.problem(None, what);
-    }
-}
-
-/// The text, and what is wrong with it.
-struct Reader<'t> {
-    text: &'t str,
-    problems: RefCell<Vec<Problem>>,
-}
-
-impl Reader<'_> {
-    fn line(&self, at: usize) -> usize {
-        self.text[..at].matches('\n').count() + 1
-    }
-}
-
-/// One table of the file.
-struct Section<'r> {
-    reader: &'r Reader<'r>,
-    /// Its name in `schema`.
-    form: &'static str,
-    /// Its name for people.
-    name: String,
-    line: Option<usize>,
-    table: &'r DeTable<'r>,
-}
-
-impl<'r> Section<'r> {
-    fn new(
-        reader: &'r Reader<'r>,
-        form: &'static str,
-        name: impl Into<String>,
-        line: Option<usize>,
-        table: &'r DeTable<'r>,
-    ) -> Self {
-        let section = Self { reader, form, name: name.into(), line, table };
-        let known: Vec<&str> = schema::keys(form).chain(schema::sections(form)).collect();
-        for key in table.keys().filter(|key| !known.contains(&&**key.get_ref()) && !known.contains(&"NAME")) {
-            let what = format!("there is no key {}; there are {}", key.get_ref(), known.join(", "));
-            section.problem(Some(reader.line(key.span().start)), what);
-        }
-        section
-    }
-
-    fn problem(&self, line: Option<usize>, what: impl Into<String>) {
-        let problem = Problem { line, section: self.name.clone(), what: what.into() };
-        self.reader.problems.borrow_mut().push(problem);
-    }
-
-    fn problem_at(&self, key: &str, what: impl Into<String>) {
-        let at = self.table.iter().find(|(name, _)| **name.get_ref() == *key);
-        self.problem(at.map(|(name, _)| self.reader.line(name.span().start)).or(self.line), what);
-    }
-
-    fn missing(&self, key: &str) {
-        self.problem(self.line, format!("{key} is missing"));
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.value(key).is_some()
-    }
-
-    fn value(&self, key: &str) -> Option<&'r Spanned<DeValue<'r>>> {
-        debug_assert!(
-            schema::keys(self.form).chain(schema::sections(self.form)).any(|known| known == key),
-            "[{}] {key} is read and stands in no schema",
-            self.form
-        );
-        self.table.iter().find(|(name, _)| **name.get_ref() == *key).map(|(_, value)| value)
-    }
-
-    fn wrong(&self, key: &str, expected: &str, found: &Spanned<DeValue<'_>>) {
-        let found = match found.get_ref() {
-            DeValue::String(text) => format!("{text:?}"),
-            other => format!("a value of the type {}", other.type_str()),
-        };
-        self.problem_at(key, format!("{key} must be {expected}, found {found}"));
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        let value = self.value(key)?;
-        match value.get_ref().as_str() {
-            Some(text) if !text.trim().is_empty() => Some(text.to_owned()),
-            _ => {
-                self.wrong(key, "text that is not empty", value);
-                None
-            }
-        }
-    }
-
-    fn name_if_given(&self, key: &str) -> Option<String> {
-        let text = self.text(key)?;
-        if !is_name(&text) {
-            let what = format!("{key} must be of a-z, 0-9, dots, dashes and underscores, found {text:?}");
-            self.problem_at(key, what);
-            return None;
-        }
-        Some(text)
-    }
-
-    fn name(&self, key: &str) -> Option<String> {
-        if !self.has(key) {
-            self.missing(key);
-        }
-        self.name_if_given(key)
-    }
-
-    fn parsed<T: FromStr>(&self, key: &str, expected: &str) -> Option<T> {
-        let value = self.value(key)?;
-        let parsed = value.get_ref().as_str().and_then(|text| text.parse().ok());
-        if parsed.is_none() {
-            self.wrong(key, expected, value);
-        }
-        parsed
-    }
-
-    fn parsed_list(&self, key: &str, expected: &str) -> Vec<IpAddr> {
-        let all = self.texts(key).unwrap_or_default();
-        let parse = |text: &String| {
-            let parsed = text.parse().ok();
-            if parsed.is_none() {
-                self.problem_at(key, format!("{key} must be {expected} each, found {text:?}"));
-            }
-            parsed
-        };
-        all.iter().filter_map(parse).collect()
-    }
-
-    /// An address that paths are put behind.
-    fn url(&self, key: &str) -> Option<Url> {
-        self.exact_url(key).map(with_slash)
-    }
-
-    fn exact_url(&self, key: &str) -> Option<Url> {
-        let url: Url = self.parsed(key, "an address such as https://a.example/")?;
-        let problem = match &url {
-            url if !["http", "https"].contains(&url.scheme()) => "must be of http or https",
-            url if !url.username().is_empty() || url.password().is_some() => {
-                "holds a credential; name it under [credentials] instead"
-            }
-            url if url.query().is_some() || url.fragment().is_some() => "must end with its path",
-            _ => return Some(url),
-        };
-        // Not shown: it may hold a credential.
-        self.problem_at(key, format!("{key} {problem}"));
-        None
-    }
-
-    fn path(&self, key: &str) -> Option<String> {
-        let path = self.text(key)?;
-        if !path.starts_with('/') || path.starts_with("//") {
-            self.problem_at(key, format!("{key} must be a path that begins with one slash, found {path:?}"));
-            return None;
-        }
-        Some(path)
-    }
-
-    fn pointer(&self, key: &str) -> Option<String> {
-        let pointer = self.text(key)?;
-        if !pointer.starts_with('/') {
-            self.problem_at(key, format!("{key} must be a JSON pointer such as /lease/term, found {pointer:?}"));
-            return None;
-        }
-        Some(pointer)
-    }
-
-    /// One pointer, or several.
-    fn pointers(&self, key: &str) -> Option<Vec<String>> {
-        let value = self.value(key)?;
-        let pointers = match value.get_ref().as_str() {
-            Some(one) => vec![one.to_owned()],
-            None => self.texts(key)?,
-        };
-        match pointers.iter().find(|pointer| !pointer.starts_with('/')) {
-            Some(bad) => {
-                self.problem_at(key, format!("{key} must be JSON pointers such as /lease/term, found {bad:?}"));
-                None
-            }
-            None => Some(pointers),
-        }
-    }
-
-    fn absolute(&self, key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(self.text(key)?);
-        if !path.is_absolute() {
-            self.problem_at(key, format!("{key} must be an absolute path, found {:?}", path.display().to_string()));
-            return None;
-        }
-        Some(path)
-    }
-
-    fn number(&self, key: &str, least: u64, most: u64) -> Option<u64> {
-        let value = self.value(key)?;
-        let number = value.get_ref().as_integer().and_then(|number| {
-            u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (least..=most).contains(number))
-        });
-        if number.is_none() {
-            let most = if most == u64::MAX { "any more".to_owned() } else { most.to_string() };
-            let found = value.get_ref().as_integer().map(ToString::to_string);
-            match found {
-                Some(found) => self.problem_at(key, format!("{key} must be {least} to {most}, found {found}")),
-                None => self.wrong(key, &format!("a number from {least} to {most}"), value),
-            }
-        }
-        number
-    }
-
-    fn flag(&self, key: &str) -> Option<bool> {
-        let value = self.value(key)?;
-        let flag = value.get_ref().as_bool();
-        if flag.is_none() {
-            self.wrong(key, "true or false", value);
-        }
-        flag
-    }
-
-    fn texts(&self, key: &str) -> Option<Vec<String>> {
-        let value = self.value(key)?;
-        let one = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(str::to_owned);
-        let texts = value.get_ref().as_array().and_then(|list| list.iter().map(one).collect());
-        if texts.is_none() {
-            self.wrong(key, "a list of texts", value);
-        }
-        texts
-    }
-
-    fn reach(&self) -> Option<Vec<String>> {
-        let words = self.texts("reach")?;
-        if words.iter().any(String::is_empty) {
-            self.problem_at("reach", "reach has an empty word");
-        }
-        Some(words)
-    }
-
-    fn argv(&self, key: &str) -> Option<Vec<String>> {
-        let words = self.texts(key)?;
-        if words.first().is_none_or(String::is_empty) {
-            self.problem_at(key, format!("{key} must name a program and its arguments, found nothing"));
-            return None;
-        }
-        Some(words)
-    }
-
-    fn one_of<T: Clone>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
-        let value = self.value(key)?;
-        let found = value.get_ref().as_str();
-        let chosen = choices.iter().find(|(word, _)| Some(*word) == found).map(|(_, chosen)| chosen.clone());
-        if chosen.is_none() {
-            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            self.wrong(key, &words.join(" or "), value);
-        }
-        chosen
-    }
-
-    fn reference(&self, key: &str) -> Option<Reference> {
-        let value = self.value(key)?;
-        let table = value.get_ref().as_table();
-        let only = table.filter(|table| table.len() == 1).and_then(|table| table.iter().next());
-        let text = only.and_then(|(kind, text)| Some((&**kind.get_ref(), text.get_ref().as_str()?)));
-        match text {
-            Some(("file", path)) if !path.is_empty() => Some(Reference::File(path.into())),
-            Some(("env", name)) if !name.is_empty() => Some(Reference::Env(name.to_owned())),
-            _ => {
-                // What stands there may be the secret itself, so it is not shown.
-                let what = format!("{key} must be {{ file = \"PATH\" }} or {{ env = \"NAME\" }}, found something else");
-                self.problem_at(key, what);
-                None
-            }
-        }
-    }
-
-    fn inner(
-        &self,
-        key: &str,
-        form: &'static str,
-        value: &'r Spanned<DeValue<'r>>,
-        name: String,
-    ) -> Option<Section<'r>> {
-        match value.get_ref().as_table() {
-            Some(table) => {
-                let line = Some(self.reader.line(value.span().start));
-                Some(Section::new(self.reader, form, name, line, table))
-            }
-            None => {
-                self.wrong(key, "a table", value);
-                None
-            }
-        }
-    }
-
-    fn section(&self, key: &str, form: &'static str) -> Option<Section<'r>> {
-        let value = self.value(key)?;
-        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
-        self.inner(key, form, value, name)
-    }
-
-    fn sections(&self, key: &str, form: &'static str) -> Vec<Section<'r>> {
-        let Some(value) = self.value(key) else { return Vec::new() };
-        let Some(list) = value.get_ref().as_array() else {
-            self.wrong(key, "a list of tables", value);
-            return Vec::new();
-        };
-        let prefix = if self.name.is_empty() { String::new() } else { format!("{}.", self.name) };
-        let one = |(number, value): (usize, &'r Spanned<DeValue<'r>>)| {
-            let called = value.get_ref().as_table().and_then(|table| table.get("name")?.get_ref().as_str());
-            let called = called.map_or_else(|| format!("{}", number + 1), str::to_owned);
-            self.inner(key, form, value, format!("{prefix}{key} {called}"))
-        };
-        list.iter().enumerate().filter_map(one).collect()
-    }
-
-    /// Tables under names of the file's choice.
-    fn named(&self, form: &'static str) -> Vec<(String, Section<'r>)> {
-        let one = |(name, value): (&'r Spanned<std::borrow::Cow<'r, str>>, &'r Spanned<DeValue<'r>>)| {
-            let key = name.get_ref().to_string();
-            Some((key.clone(), self.inner(&key, form, value, format!("{}.{key}", self.name))?))
-        };
-        self.table.iter().filter_map(one).collect()
-    }
-}
-
-/// Paths are put behind it.
-fn with_slash(mut url: Url) -> Url {
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    url
 }
 
 #[cfg(test)]
@@ -788,9 +470,37 @@ mod tests {
             ))
         };
         assert!(of("100.64.0.1").is_ok() && of("100.127.255.255").is_ok());
+        for (network, wrong) in [("100.64.0.1/10", true), ("100.64.0.0/10", false)] {
+            let text = format!("name = \"f\"\n[networks]\nprivate_cidr = \"{network}\"\n[[node]]\nname = \"a\"\n");
+            assert_eq!(parse(&text).is_err(), wrong, "{network}");
+        }
         for wrong in ["100.63.255.255", "100.128.0.0", "100.999.1.1", "100.64.0.1/10", "fd00::1"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_only_several_tables_show_is_said_with_the_rest_and_its_line() {
+        let found = problems(
+            "name = \"f\"\nfrom = \"https://a/\"\nbogus = 1\n[ingress]\nurl = \"https://x/\"\nupstreams = [\"a\", \"b\", \"a\"]\n\
+             [drill]\nblank = \"z\"\n[[node]]\nname = \"a\"\npreferred = \"leader\"\nsurface = \"https://s/\"\n\
+             [[node]]\nname = \"a\"\npreferred = \"leader\"\nsurface = \"https://s\"\ndirectory = \"relative\"\n",
+        );
+        let starts = |start: &str| found.iter().any(|problem| problem.starts_with(start));
+        for start in [
+            "line 2: from: ",
+            "line 3: there is no key bogus",
+            "line 6: [ingress] upstreams names b, which is no node; there are a",
+            "line 6: [ingress] upstreams names a twice",
+            "line 8: [drill] blank names z, which is no node",
+            "line 14: [node a] name is \"a\" in line 10 already",
+            "line 15: [node a] node a in line 11 and this one are both preferred leaders",
+            "line 16: [node a] surface is \"https://s\" in line 12 already",
+            "line 17: [node a] directory must be an absolute path",
+        ] {
+            assert!(starts(start), "{start}: {found:#?}");
+        }
+        assert_eq!(found.len(), 9, "{found:#?}");
     }
 
     #[test]

@@ -180,7 +180,7 @@ pub const KEYS: &[Key] = &[
     key("node", "host", "text", "its name", "the name of the machine"),
     key("node", "reach", "argv", "none", "what is put before a command so that it runs there; [] is here"),
     key("node", "quote", "bool", "true for ssh", "whether words behind reach pass through a shell"),
-    key("node", "driver", "process, systemd or compose", "none", "how its service is run"),
+    key("node", "driver", "process, systemd, compose or hooks", "none", "how its service is run"),
     key("node", "bring_up", "list of words", "none", "further arguments of `bootstrap --from` there"),
     key("node", "start", "argv", "bring-up", "what starts its agent"),
     key("node", "stop", "argv", "SIGTERM", "what ends its agent"),

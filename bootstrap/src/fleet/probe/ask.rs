@@ -51,6 +51,7 @@ pub(super) fn ask(inventory: &Inventory, options: &Options) -> Result<Asked, Pro
             url: Some(&ingress.url),
             auth: Auth::None,
             identity,
+            service: None,
             skipped,
         };
         orders.push(order);
@@ -67,7 +68,10 @@ pub(super) fn ask(inventory: &Inventory, options: &Options) -> Result<Asked, Pro
             warnings.push(format!("{} is not asked directly: {why}", node.name));
         }
         let (url, auth) = (node.surface.as_ref(), auth.unwrap_or_default());
-        orders.push(Order { name: node.name.clone(), of: Of::Node, url, auth, identity: &inventory.identity, skipped });
+        let behind = inventory.ingress.as_ref().and_then(|ingress| ingress.identity.as_ref());
+        let service = node.service.as_ref().zip(behind);
+        let (name, identity) = (node.name.clone(), &inventory.identity);
+        orders.push(Order { name, of: Of::Node, url, auth, identity, service, skipped });
     }
     let control_auth = match &inventory.control {
         Some(_) if !options.skip_control => bearer(&inventory.credentials, options)?,
@@ -120,6 +124,8 @@ struct Order<'a> {
     url: Option<&'a Url>,
     auth: Auth,
     identity: &'a Identity,
+    /// Of a node: its service, and how that is asked who answers.
+    service: Option<(&'a Url, &'a Identity)>,
     skipped: Option<String>,
 }
 
@@ -136,6 +142,7 @@ impl Order<'_> {
             role: Exchange { path: expect.role.path.clone(), ..Exchange::default() },
             is: None,
             who: Who::default(),
+            service: None,
             ips: Vec::new(),
             certificates: Vec::new(),
         };
@@ -159,6 +166,10 @@ impl Order<'_> {
         let identity = ask(&self.identity.path);
         surface.who = who(self.identity, &identity, &answers);
         answers.extend(identity);
+        if let Some((url, identity)) = &self.service {
+            // As a client of the ingress asks, so without a credential.
+            surface.service = Some(who(identity, &asker.get(&below(url, &identity.path), &Auth::None), &[]));
+        }
         for got in &answers {
             if let Some(ip) = got.ip.filter(|ip| !surface.ips.contains(ip)) {
                 surface.ips.push(ip);

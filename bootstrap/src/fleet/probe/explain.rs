@@ -19,8 +19,8 @@ pub struct Explanation {
 }
 
 impl ProbeReport {
-    /// Every known cause that fits, the most likely first.
-    pub fn explain(&self) -> Vec<Explanation> {
+    /// Every known cause that fits, the most likely first; `inventory` are the words that name it in commands.
+    pub fn explain(&self, inventory: &str) -> Vec<Explanation> {
         let mut found = Vec::new();
         let mut say = |cause: &str, what: String, next: String| {
             found.push(Explanation { cause: cause.to_owned(), what, next });
@@ -32,11 +32,17 @@ impl ProbeReport {
             say(
                 "several_leaders",
                 what,
-                "stop all but the one with the highest term: bootstrap node down NODE --execute".to_owned(),
+                format!(
+                    "stop all but the one with the highest term: bootstrap node down NODE --leading --execute{inventory}"
+                ),
             );
         }
         if leaders.is_empty() && asked {
-            say("no_leader", "no node that was asked says that it leads".to_owned(), "bootstrap triage".to_owned());
+            say(
+                "no_leader",
+                "no node that was asked says that it leads".to_owned(),
+                format!("bootstrap triage{inventory}"),
+            );
         }
         if let (Some(leader), Some(node)) =
             (self.leader(), self.control.as_ref().and_then(|control| control.node.as_deref()))
@@ -54,7 +60,7 @@ impl ProbeReport {
         let direct = self.node(leader).filter(|surface| surface.skipped.is_none());
         if let Some(direct) = direct.filter(|direct| !answers_ready(direct)) {
             let what = format!("{leader} leads and is not ready: {}", direct.ready.shown());
-            say("leader_not_ready", what, format!("bootstrap node status {leader}"));
+            say("leader_not_ready", what, format!("bootstrap node status {leader}{inventory}"));
         }
         let target = ingress.who.node.as_deref();
         let from_ingress = self.vantages.iter().find(|vantage| vantage.from == "ingress");
@@ -100,14 +106,12 @@ impl ProbeReport {
                     cause,
                     what,
                     format!(
-                        "stop the service of {target} (bootstrap node down {target} --execute), or swap the order of the ingress (bootstrap runbook print --scenario emergency)"
+                        "stop the service of {target} (bootstrap node down {target} --execute{inventory}), or swap the order of the ingress (bootstrap runbook print --scenario emergency{inventory})"
                     ),
                 );
             }
             Some(target) => {
-                let through = ingress.who.instance.as_deref();
-                let own = self.node(target).and_then(|surface| surface.who.instance.as_deref());
-                if let (Some(through), Some(own)) = (through, own)
+                if let Some((through, own)) = self.instances()
                     && through != own
                 {
                     let what = format!(
@@ -124,7 +128,7 @@ impl ProbeReport {
         }
         if !silent && wrong && target == Some(leader) {
             let what = format!("{leader} answers behind the ingress, and not as leader: {}", ingress.role.shown());
-            say("stale_role", what, format!("bootstrap node status {leader}"));
+            say("stale_role", what, format!("bootstrap node status {leader}{inventory}"));
         }
         let elsewhere = self.failures().find(|failure| failure.id == "ingress_address");
         if let Some(failure) = elsewhere {

@@ -96,6 +96,7 @@ pub(super) fn judge(inventory: &Inventory, options: &Options, asked: Asked) -> P
         expected_leader: options.expect_leader.clone(),
         surfaces,
         control,
+        own_identity: inventory.ingress.as_ref().is_some_and(|ingress| ingress.identity.is_some()),
         assertions: Vec::new(),
         passed: 0,
         failed: 0,
@@ -270,9 +271,7 @@ impl Book {
             (None, Some(node), Some(holder)) => (Some(node == holder), "ingress_elsewhere", node.clone()),
         };
         self.note("ingress_leads_to_leader", "ingress", holds, code, &wanted, &observed);
-        let target = ingress.who.node.as_deref().and_then(|node| report.node(node));
-        let instances = ingress.who.instance.as_ref().zip(target.and_then(|target| target.who.instance.as_ref()));
-        if let Some((through, direct)) = instances {
+        if let Some((through, direct)) = report.instances() {
             self.note("ingress_instance", "ingress", Some(through == direct), "other_instance", direct, through);
         }
         if ingress.skipped.is_none() && !own.addresses.is_empty() {

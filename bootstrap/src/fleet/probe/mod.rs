@@ -68,6 +68,9 @@ pub struct ProbeReport {
     pub surfaces: Vec<Surface>,
     /// What the control plane says; `None` where the fleet has none.
     pub control: Option<ControlPlane>,
+    /// Whether the ingress is asked in another way than nodes are who answers there.
+    #[serde(default)]
+    pub own_identity: bool,
     /// What must hold.
     pub assertions: Vec<Assertion>,
     /// How many assertions passed.
@@ -156,6 +159,9 @@ pub struct Surface {
     pub is: Option<Role>,
     /// Who answered.
     pub who: Who,
+    /// Who answers at its service, asked there as the ingress is; of nodes, where `[ingress.identity]` and `service` are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Who>,
     /// Which addresses answered.
     pub ips: Vec<IpAddr>,
     /// Which certificates they showed, as SHA-256.
@@ -363,6 +369,18 @@ impl ProbeReport {
     /// A node's own surface.
     pub fn node(&self, name: &str) -> Option<&Surface> {
         self.surfaces.iter().find(|surface| surface.of == Of::Node && surface.name == name)
+    }
+
+    /// Which run of a node answers behind the ingress, and which one when it is asked directly in the same way.
+    pub(super) fn instances(&self) -> Option<(&str, &str)> {
+        let ingress = self.ingress()?;
+        let node = self.node(ingress.who.node.as_deref()?)?;
+        // What says who it is behind the ingress may be the service, and an agent is another run than its service.
+        let direct = match self.own_identity {
+            true => node.service.as_ref()?.instance.as_deref(),
+            false => node.who.instance.as_deref(),
+        };
+        ingress.who.instance.as_deref().zip(direct)
     }
 
     /// The assertions that failed.

@@ -14,11 +14,16 @@ use crate::scenario::condition::leaders;
 use crate::scenario::debts::{Closed, Debt, SCHEMA};
 use crate::scenario::execute::{Outcome, Turn};
 use crate::scenario::field::Field;
-use crate::scenario::ingress::{File, Replaced, first};
+use crate::scenario::ingress::{File, Replaced, first, leading};
 use crate::surfaces::state::State;
 
 /// How long one command at the ingress may take.
 const COMMAND: Duration = Duration::from_secs(30);
+
+/// How long an ingress may take to see that a node is gone, where the inventory does not say.
+const NOTICES: Duration = Duration::from_secs(10);
+/// Beyond that, for the first request that goes elsewhere.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Reads the deployed configuration.
 ///
@@ -113,7 +118,8 @@ impl Mover<'_> {
     pub(super) fn ingress_swap(&mut self, turn: &mut Turn<'_>) -> Outcome {
         let limit = Limit::after(turn.within);
         // An ingress that looks for the leader itself gets the time to find it.
-        let itself = Limit::after(turn.within / 4);
+        let notices = self.field.inventory().ingress.as_ref().and_then(Ingress::detection).unwrap_or(NOTICES);
+        let itself = Limit::after((notices + MOMENT).min(turn.within / 4));
         let leader = match self.until(itself, || self.led()) {
             Ok(leader) => {
                 return match self.find_backup(turn) {
@@ -172,6 +178,7 @@ impl Mover<'_> {
             hotfix_sha256: Digest::sha256(text.as_bytes()),
             backup: None,
             canonical: before.text.clone(),
+            left_to_switchback: None,
             closed: None,
         };
         // Before the change that it is about: a change without its debt cannot be.
@@ -220,21 +227,67 @@ impl Mover<'_> {
         self.debts.put(&debt).map_err(|error| error.to_string())
     }
 
-    /// Gives the ingress back what this run took from it.
+    /// Gives the ingress back what this run took from it, unless that would lead clients away from whoever leads.
     pub(super) fn ingress_restore(&mut self, turn: &mut Turn<'_>) -> Outcome {
         let own = match self.debts.open() {
-            Ok(open) => open.into_iter().filter(|debt| debt.run == turn.plan.id),
+            Ok(open) => open.into_iter().filter(|debt| debt.run == turn.plan.id).collect(),
             Err(error) => return Outcome::failed("not-known", error.to_string()),
         };
+        self.settle_all(turn, own, |id, why| Ok(format!("{id} stays open: {why}")))
+    }
+
+    /// Puts right every debt that was left to this run, now that the canonical file leads to whoever leads.
+    pub(super) fn ingress_settle(&mut self, turn: &mut Turn<'_>) -> Outcome {
+        let left = match self.debts.open() {
+            Ok(open) => open.into_iter().filter(|debt| debt.left_to_switchback.is_some()).collect(),
+            Err(error) => return Outcome::failed("not-known", error.to_string()),
+        };
+        self.settle_all(turn, left, |id, why| Err(format!("{id}: {why}")))
+    }
+
+    fn settle_all(
+        &mut self,
+        turn: &mut Turn<'_>,
+        debts: Vec<Debt>,
+        led_away: impl Fn(&str, &str) -> Result<String, String>,
+    ) -> Outcome {
         let mut said = Vec::new();
-        for debt in own {
+        for debt in debts {
             let id = debt.id.clone();
+            let away = leads_there(self.field, &debt).err();
+            if let Some(why) = away {
+                // It stays, so where its copy is must be known.
+                match led_away(&id, &why).and_then(|what| self.find_backup(turn).map(|()| what)) {
+                    Ok(what) => said.push(what),
+                    Err(why) => return Outcome::failed("ingress", why),
+                }
+                continue;
+            }
             match settle_up(self.field, &debt).and_then(|what| self.settle(turn, debt, &what).map(|()| what)) {
                 Ok(what) => said.push(format!("{id}: {what}")),
                 Err(why) => return Outcome::failed("ingress", format!("{id}: {why}")),
             }
         }
         Outcome::ok(if said.is_empty() { "nothing was changed there".to_owned() } else { said.join("; ") })
+    }
+}
+
+/// Whether the canonical configuration of a debt leads to whoever leads now; a fleet without one leader decides nothing.
+///
+/// # Errors
+/// Whom it would lead to instead.
+pub fn leads_there(field: &dyn Field, debt: &Debt) -> Result<(), String> {
+    // What is deployed already leads nobody anywhere else.
+    if deployed(field)?.sha256 == debt.canonical_sha256 {
+        return Ok(());
+    }
+    let states: Vec<State> = field.inventory().names().filter_map(|node| field.state(node).ok()).collect();
+    let upstreams = upstreams(field)?;
+    match (&leaders(&states)[..], leading(&debt.canonical, &upstreams)) {
+        ([leader], Some(first)) if *leader != first => {
+            Err(format!("{leader} leads, and the canonical {} leads clients to {first}", debt.file.display()))
+        }
+        _ => Ok(()),
     }
 }
 

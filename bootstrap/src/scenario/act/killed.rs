@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 use tempfile::TempDir;
 
 use super::*;
-use crate::agent::view::View;
+use crate::agent::view::{EndedView, TakeoverView, View};
 use crate::command::Finished as Ended;
 use crate::drill::deeds::Deeds;
 use crate::evidence::event::StepStatus;
@@ -71,9 +71,22 @@ struct Member {
     drained: Option<String>,
     demoted: Option<String>,
     handed_off: bool,
+    /// The last term in which it led, and the last one that it gave up in order.
+    led: Option<u64>,
+    ended: Option<u64>,
+}
+
+/// A moment of a term.
+fn at(term: u64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(i64::try_from(term).unwrap()).unwrap()
 }
 
 impl Member {
+    /// The same, with nothing that a person asked for.
+    fn free(&self) -> Self {
+        Self { led: self.led, ended: self.ended, ..Self::default() }
+    }
+
     fn is_free(&self) -> bool {
         self.paused.is_none() && self.drained.is_none() && self.demoted.is_none()
     }
@@ -109,7 +122,10 @@ impl World {
     fn tick(&mut self, leadership: Leadership) {
         self.lease = match self.lease {
             Some((node, _)) if self.members[node].dead => None,
-            Some((_, Phase::Demoting)) => None,
+            Some((node, Phase::Demoting)) => {
+                self.members.get_mut(node).unwrap().ended = Some(self.term);
+                None
+            }
             Some((node, _)) => Some((node, Phase::Serving)),
             None if leadership == Leadership::Auto => {
                 // Whoever may lead does; the last one, who is nobody's first choice.
@@ -124,6 +140,8 @@ impl World {
     fn claim(&mut self, node: &'static str) -> (&'static str, Phase) {
         self.term += 1;
         self.holder = node;
+        let member = self.members.get_mut(node).unwrap();
+        (member.led, member.ended) = (Some(self.term), None);
         (node, Phase::Promoting)
     }
 
@@ -214,6 +232,18 @@ impl Model {
         });
         (view.paused, view.drained) = (member.paused.clone(), member.drained.clone());
         view.demoted = member.demoted.clone();
+        view.saves = true;
+        view.ended = member.ended.map(|term| EndedView { term, stopped: at(term), saved: Some(at(term)) });
+        view.takeover = member.led.map(|term| TakeoverView {
+            term,
+            claimed: at(term),
+            ready: Some(at(term)),
+            snapshot: format!("snap-{term}"),
+            // The last snapshot of the term before.
+            captured: at(term - 1),
+            lost_seconds: 0,
+            phases: Vec::new(),
+        });
         if self.leadership == Leadership::Static {
             view.lease.mode = Some("static".to_owned());
         }
@@ -277,7 +307,7 @@ impl Field for Model {
         match kind {
             RequestKind::Drain => member.drained = reason,
             RequestKind::Pause => member.paused = reason,
-            RequestKind::Resume => *member = Member::default(),
+            RequestKind::Resume => *member = member.free(),
             RequestKind::Handoff if is_static || serving != Some(node) => {
                 return Ok(Asked::Refused("it does not lead".to_owned()));
             }
@@ -295,7 +325,7 @@ impl Field for Model {
             RequestKind::Promote if serving != Some(node) => {
                 assert!(is_static, "nobody is promoted where a lease decides");
                 assert_eq!(serving, None, "{node} is made to lead while another one does");
-                *member = Member::default();
+                *member = member.free();
                 let claimed = world.claim(node);
                 world.lease = Some(claimed);
             }
@@ -355,6 +385,7 @@ impl Field for Model {
             expected_leader: expect.map(str::to_owned),
             surfaces,
             control: None,
+            own_identity: false,
             assertions: Vec::new(),
             passed: 1,
             failed: usize::from(!good),
@@ -424,6 +455,7 @@ fn surface(node: &str, state: Option<&State>) -> Surface {
         role: Default::default(),
         is,
         who: Who::default(),
+        service: None,
         ips: Vec::new(),
         certificates: Vec::new(),
     }

@@ -9,10 +9,11 @@ use super::{Limit, Mover, expected, shown};
 use crate::evidence::event::{Actor as By, AfterAction, What};
 use crate::evidence::facts::{HEALTH_SCHEMA, Health, HealthRow};
 use crate::fleet::probe::{ProbeReport, Verdict};
-use crate::scenario::condition::{Condition, Measure, fresh, leaders};
+use crate::scenario::condition::{Condition, Measure, fresh, leaders, nothing_lost};
+use crate::scenario::debts::Debt;
 use crate::scenario::execute::{Outcome, Turn};
 use crate::scenario::field::Port;
-use crate::scenario::moves::{ChainFresh, Collect, Down, Expected, Probe};
+use crate::scenario::moves::{ChainFresh, Collect, Down, Expected, NothingLost, Probe};
 use crate::scenario::plan::Plan;
 use crate::surfaces::state::State;
 
@@ -130,6 +131,25 @@ impl Mover<'_> {
         self.decided(turn.step, &shown(&seen), result.map_err(|why| failed("not-so", why)))
     }
 
+    /// Holds the snapshot that a new leader began from against the moment at which the old one stopped.
+    pub(super) fn nothing_lost(&self, turn: &Turn<'_>, lost: &NothingLost, nodes: &[String]) -> Outcome {
+        let limit = Limit::after(turn.within);
+        let mut seen = json!({});
+        let (Some(from), [to]) = (lost.from.of(turn.plan), nodes) else {
+            return Outcome::failed("not-so", "it takes one node that led and one that leads");
+        };
+        let result = self.until(limit, || {
+            let (before, after) = (self.field.state(from)?, self.field.state(to)?);
+            let led = before.view.ended.is_some() || before.view.takeover.is_some() || before.holds;
+            seen = json!({ "from": before, "to": after });
+            match lost.may_not_have_led && !led {
+                true => Ok(format!("{from} did not lead")),
+                false => nothing_lost(&before, &after),
+            }
+        });
+        self.decided(turn.step, &seen, result.map_err(|why| failed("lost", why)))
+    }
+
     pub(super) fn ingress_check(&self, turn: &Turn<'_>, reaches: Expected) -> Outcome {
         let limit = Limit::after(turn.within);
         let mut seen = json!({});
@@ -151,8 +171,15 @@ impl Mover<'_> {
         match self.debts.open() {
             Err(error) => Outcome::failed("not-known", error.to_string()),
             Ok(open) => {
+                let settles = turn.plan.steps.iter().any(|step| step.action.kind == "ingress-settle");
+                let later = |debt: &Debt| settles && debt.left_to_switchback.is_some();
+                let (left, open): (Vec<_>, Vec<_>) = open.into_iter().partition(later);
                 let result = match &open[..] {
-                    [] => Ok("no debt is open".to_owned()),
+                    [] if left.is_empty() => Ok("no debt is open".to_owned()),
+                    [] => {
+                        let ids: Vec<&str> = left.iter().map(|debt| debt.id.as_str()).collect();
+                        Ok(format!("no debt is open but what this run puts right: {}", ids.join(", ")))
+                    }
                     open => {
                         let named: Vec<String> =
                             open.iter().map(|debt| format!("{}: {}", debt.id, debt.text)).collect();
@@ -188,9 +215,12 @@ impl Mover<'_> {
             .filter(|row| row.status != "ok")
             .map(|row| format!("{} {}: {}", row.host, row.service, row.status))
             .collect();
-        let observed =
-            format!("{} of {} rows are ok {}", health.rows.len() - bad.len(), health.rows.len(), bad.join("; "));
-        let outcome = self.decided(turn.step, &health, Ok(observed.trim().to_owned()));
+        let all = health.rows.len();
+        let observed = match bad.is_empty() {
+            true => format!("all of {all} rows are ok"),
+            false => format!("{} of {all} rows are ok; not: {}", all - bad.len(), bad.join("; ")),
+        };
+        let outcome = self.decided(turn.step, &health, Ok(observed));
         files.fold(outcome, Outcome::evidence)
     }
 

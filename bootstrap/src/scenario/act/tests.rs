@@ -221,3 +221,37 @@ fn what_a_person_does_wants_a_persons_word() {
     let (outcome, _) = act(&told, place.path(), &[], manual);
     assert_eq!(outcome.error.unwrap().code, "not-attested");
 }
+
+/// A debt is put right when the canonical file leads to whoever leads, and not before.
+#[test]
+fn a_hotfix_is_undone_only_where_that_leads_clients_to_the_leader() {
+    let place = tempfile::tempdir().unwrap();
+    let config = place.path().join("app.conf");
+    let canonical = "server 10.0.0.1:8080;\nserver 10.0.0.2:8080;\nserver 10.0.0.3:8080;\n";
+    std::fs::write(&config, canonical).unwrap();
+    let told = Told { at_ingress: Err("status 502".to_owned()), ..Told::new(&config) };
+    let does = |told: &Told, kind: &str| act(told, place.path(), &[], serde_json::json!({ "kind": kind })).0;
+    // The hotfix puts b first; what it says afterwards is that nobody is reached, so only the file counts here.
+    does(&told, "ingress-swap");
+    let hotfix = std::fs::read_to_string(&config).unwrap();
+    assert!(hotfix.starts_with("server 10.0.0.2:8080"), "{hotfix}");
+    let debts = Debts::below(place.path());
+    let debt = || debts.all().unwrap().remove(0);
+    let restored = does(&told, "ingress-restore");
+    assert_eq!((restored.status, debt().closed.is_none()), (StepStatus::Ok, true), "{restored:?}");
+    assert!(restored.note.contains("b leads, and the canonical"), "{}", restored.note);
+    // Nothing was left to this run yet.
+    assert_eq!(does(&told, "ingress-settle").status, StepStatus::Ok);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), hotfix);
+    let left = crate::scenario::debts::Left {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        by: "test".to_owned(),
+        reason: "test".to_owned(),
+    };
+    debts.put(&crate::scenario::debts::Debt { left_to_switchback: Some(left), ..debt() }).unwrap();
+    assert_eq!(does(&told, "ingress-settle").status, StepStatus::Failed, "b leads still");
+    told.states.borrow_mut().extend([("a", Some("leader")), ("b", Some("candidate"))]);
+    let settled = does(&told, "ingress-settle");
+    assert_eq!((settled.status, debt().closed.is_some()), (StepStatus::Ok, true), "{settled:?}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), canonical);
+}

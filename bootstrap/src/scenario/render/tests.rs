@@ -7,9 +7,14 @@ use crate::scenario::resolve::tests::{seen, sight, wish};
 use crate::scenario::resolve::{Wish, resolve, sketch};
 use crate::scenario::site::{Deployed, Installed, Prefix};
 
+fn work(name: &str) -> Option<(String, String)> {
+    Some((format!("http://{name}.example:8080/work"), "/open".to_owned()))
+}
+
 fn site() -> Site {
     let node = |name: &str| {
-        let installed = Installed { program: "bootstrap".to_owned(), directory: "/srv/it's here".to_owned() };
+        let installed =
+            Installed { program: "bootstrap".to_owned(), directory: "/srv/it's here".to_owned(), work: work(name) };
         (name.to_owned(), installed)
     };
     let ssh = |name: &str| {

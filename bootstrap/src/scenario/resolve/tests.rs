@@ -144,7 +144,7 @@ fn an_emergency_that_has_already_switched_is_about_the_node_that_is_missing() {
 
 #[test]
 fn a_switchback_goes_to_the_preferred_node_and_to_nobody_else() {
-    assert!(why(plan("switchback", &group(), &wish())).contains("a is both"));
+    assert!(why(plan("switchback", &group(), &wish())).contains("a leads already"));
     let back = sight(vec![seen("a", Some("candidate")), seen("b", Some("leader")), seen("c", Some("candidate"))]);
     let plan = plan("switchback", &back, &wish()).unwrap();
     assert_eq!((plan.old_leader.as_deref(), plan.target.as_deref()), (Some("b"), Some("a")));
@@ -171,4 +171,13 @@ fn places_mean_the_same_nodes_later() {
             assert_eq!(nodes_of(&plan, place), step.on, "{}", step.id);
         }
     }
+}
+
+#[test]
+fn an_emergency_while_a_standby_takes_over_waits_for_whoever_leads_first() {
+    let taking = sight(vec![seen("a", None), seen("b", Some("promoting"))]);
+    let asked = Wish { old_leader: Some("a".to_owned()), ..wish() };
+    assert_eq!(plan("emergency", &taking, &asked).unwrap().target, None);
+    let gone = sight(vec![seen("a", None), seen("b", None)]);
+    assert!(why(plan("emergency", &gone, &asked)).contains("no node could take over"));
 }

@@ -276,6 +276,11 @@ impl Report for DraftReport {
         let file = self.draft.display();
         match self.complete {
             Some(true) => writeln!(out, "Publish it: snapkit root publish {file}"),
+            // Whether the root before it agrees is not known here, and is looked at when it is published.
+            None if self.new.missing == 0 => writeln!(
+                out,
+                "Its own signatures are complete; the root before it has its say when it is published: snapkit root publish {file}"
+            ),
             _ => writeln!(out, "Have it signed, here or elsewhere: snapkit root sign {file} --signer owner.key"),
         }
     }
