@@ -6,8 +6,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use manifests::document::evidence::PAYLOAD_TYPE;
+use manifests::envelope;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use snapkit::trust::TrustDir;
 use snapkit_tests::drill::{Stage, not_shown, processes, until};
 use snapkit_tests::{Run, binary};
 
@@ -100,9 +103,30 @@ fn an_orchestrator_that_is_killed_again_and_again_is_gone_on_with_and_the_eviden
         (history["runs"][0]["id"].as_str(), &history["runs"][0]["verdict"]),
         (Some(&*id), &Value::from("passed"))
     );
+    // Where there is a lease, an end whose beginning the chain was not told of is not put into it.
+    let statement = fs::read(directory.join("bundle.dsse.json")).unwrap();
+    let forged = stage.world.path("desk/forged.json");
+    fs::write(&forged, without_beginning(&stage, &statement)).unwrap();
+    let node = stage.world.node("b").display().to_string();
+    let mut command = stage.world.command("b", "bootstrap", &["evidence", "record", "--node", &node]);
+    command.stdin(fs::File::open(&forged).unwrap());
+    Run::of(command).expect(61).stderr_names("an end without a beginning");
     until("the keeper goes on", || {
         processes(&format!("drill keep {}", stage.world.place.display())).is_empty().then_some(())
     });
+}
+
+/// The statement without the record with which the run began, by the key that seals.
+fn without_beginning(stage: &Stage, statement: &[u8]) -> Vec<u8> {
+    use base64::Engine as _;
+    let envelope: Value = serde_json::from_slice(statement).unwrap();
+    let payload = base64::engine::general_purpose::STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let mut payload: Value = serde_json::from_slice(&payload).unwrap();
+    payload["predicate"].as_object_mut().unwrap().remove("begun").unwrap();
+    let trust = TrustDir::new(&stage.world.path("desk/keys"), &stage.world.path("desk/cache"));
+    let pin = stage.world.pin().trim_start_matches("sha256:").parse().unwrap();
+    let key = trust.read_node_key(&pin).unwrap();
+    envelope::sign(PAYLOAD_TYPE, &serde_json::to_vec(&payload).unwrap(), &[&key]).unwrap()
 }
 
 #[test]
