@@ -323,7 +323,7 @@ impl Watch {
         let text = fs::read_to_string(&self.series).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let good = lines.filter(|line| line["ok"] == true);
-        good.map(|line| ["sent_ns", "done_ns", "term"].map(|name| line[name].as_u64().unwrap()).into()).collect()
+        good.map(|line| ["sent_us", "done_us", "term"].map(|name| line[name].as_u64().unwrap()).into()).collect()
     }
 
     /// Milliseconds from the last good answer of one term to the first of the next, the longest.
