@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Stage {
     /// The world.
     pub world: World,
+    /// A step of the next drills that is to fail, and after how many seconds it does.
+    pub hurry: Option<(&'static str, u64)>,
     _place: TempDir,
 }
 
@@ -51,7 +53,7 @@ impl Stage {
         world.prepare("b").unwrap();
         world.prepare("c").unwrap();
         world.inventory().unwrap();
-        Self { world, _place: place }
+        Self { world, hurry: None, _place: place }
     }
 
     /// A stage on which `b` follows already. The inventory knows how `a` is cut off from everybody but who is on its machine,
@@ -104,19 +106,21 @@ impl Stage {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { world, _place: place }
+        Self { world, hurry: None, _place: place }
     }
 
     /// `drill run full`, with steps that wait no longer than they must here; the node that does not lead takes over.
     fn full(&self) -> Vec<String> {
         let scenario = self.world.path("full.toml");
         let text = deeds::text("full", "c").unwrap();
-        fs::write(
-            &scenario,
-            text.replace("timeout_seconds = 600", "timeout_seconds = 25")
-                .replace("timeout_seconds = 60\n", "timeout_seconds = 25\n"),
-        )
-        .unwrap();
+        let text = text.replace("timeout_seconds = 600", "timeout_seconds = 25");
+        let mut text = text.replace("timeout_seconds = 60\n", "timeout_seconds = 25\n");
+        if let Some((step, seconds)) = self.hurry {
+            let at = text.find(&format!("id = \"{step}\"")).unwrap();
+            let hurried = text[at..].replacen("timeout_seconds = 25", &format!("timeout_seconds = {seconds}"), 1);
+            text.replace_range(at.., &hurried);
+        }
+        fs::write(&scenario, text).unwrap();
         let target = if self.leader() == "a" { "b" } else { "a" };
         let words = ["drill", "run", "full", "--target", target, "--inventory"].map(str::to_owned);
         let paths = [self.world.path("fleet.toml"), scenario].map(|path| path.display().to_string());

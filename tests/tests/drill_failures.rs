@@ -62,12 +62,15 @@ fn each_of_the_six_failure_modes_fails_the_drill_for_its_own_reason() {
     refreshed(&mut stage);
     // FM6: clients are led to a dead node while every agent is well.
     let over = stage.world.path("ingress-override");
+    stage.hurry = Some(("traffic", 8));
     let result = stage.done_after(|_| fs::write(&over, "a").unwrap());
     failed_for(&result, "traffic", "traffic-at-holder");
     assert_eq!(status(&result, "takeover"), "ok", "it is not that nobody took over");
     fs::remove_file(over).unwrap();
 
     refreshed(&mut stage);
+    // Longer than the other one takes to lead if it may.
+    stage.hurry = Some(("takeover", 15));
     fm3_a_lease_that_does_not_go_to_another_node(&stage);
 }
 

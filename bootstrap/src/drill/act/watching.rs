@@ -44,9 +44,8 @@ impl Drill<'_> {
         let mut rows = Vec::new();
         let _ = until(within, || {
             let seen: Vec<(bool, HealthRow)> = turn.step.on.iter().map(|node| self.row(node)).collect();
-            let settled = |(answers, row): &(bool, HealthRow)| {
-                row.status == "ok" || (!answers && may_be_silent(&row.host))
-            };
+            let settled =
+                |(answers, row): &(bool, HealthRow)| row.status == "ok" || (!answers && may_be_silent(&row.host));
             let all_settled = seen.iter().all(settled);
             rows = seen.into_iter().map(|(_, row)| row).collect();
             if all_settled { Ok(()) } else { Err(String::new()) }
