@@ -74,6 +74,8 @@ struct Node {
     alive: bool,
     stopped: bool,
     off_until: Time,
+    /// Until when the whole machine is suspended, with agent, guard and service; its clock goes on.
+    asleep_until: Time,
     /// What came while the process was stopped.
     deferred: Vec<What>,
     cut_until: Time,
@@ -114,6 +116,7 @@ enum What {
     Continue,
     Crash { lasts: Time },
     PowerOff { lasts: Time },
+    Suspend { lasts: Time },
     Start,
     Cut { lasts: Time },
     FullDisk { lasts: Time },
@@ -122,6 +125,24 @@ enum What {
     Shutdown,
     Request(RequestKind),
     Appoint,
+}
+
+impl What {
+    /// Whether a machine that is suspended does not see it. The others happen to the store, or to the machine from outside.
+    fn is_of_the_machine(&self) -> bool {
+        !matches!(
+            self,
+            What::Arrive { .. }
+                | What::Lands { .. }
+                | What::Overruled { .. }
+                | What::Litter
+                | What::PowerOff { .. }
+                | What::Suspend { .. }
+                | What::Cut { .. }
+                | What::FullDisk { .. }
+                | What::Appoint
+        )
+    }
 }
 
 struct World {
@@ -223,6 +244,7 @@ impl World {
                 alive: false,
                 stopped: false,
                 off_until: 0,
+                asleep_until: 0,
                 deferred: Vec::new(),
                 cut_until: 0,
                 full_until: 0,
@@ -279,13 +301,15 @@ impl World {
             let (at, node) = (self.rng.u64(..until), self.rng.usize(..count));
             // Around the deadlines is where it hurts.
             let lasts = if self.rng.bool() { self.rng.u64(..TTL * 2) } else { self.rng.u64(..TTL * 10) };
-            let what = match self.rng.u8(..12) {
+            let what = match self.rng.u8(..14) {
                 0..=2 => What::Stop { lasts },
                 3 | 4 => What::Crash { lasts: lasts / 4 },
                 5 => What::PowerOff { lasts: lasts / 2 },
                 6..=8 => What::Cut { lasts },
                 9 => What::FullDisk { lasts },
                 10 => What::Shutdown,
+                // It is over when the faults are.
+                11 | 12 => What::Suspend { lasts: lasts.min(until - at) },
                 _ => What::OtherPins,
             };
             self.push(at, node, what);
@@ -314,6 +338,12 @@ impl World {
     fn step(&mut self) -> Result<(), String> {
         let Reverse(Due { at, node, run, what, .. }) = self.due.pop().expect("nodes always have something to do");
         self.now = at;
+        if self.nodes[node].asleep_until > at && what.is_of_the_machine() {
+            self.order += 1;
+            let at = self.nodes[node].asleep_until;
+            self.due.push(Reverse(Due { at, order: self.order, node, run, what }));
+            return Ok(());
+        }
         match what {
             // What happens to the store, to the service and to the machine depends on no agent.
             What::Arrive { id, request, answers_after, denies } => {
@@ -331,6 +361,10 @@ impl World {
             What::Overruled { term } => self.is_gone(node, term)?,
             What::Litter if !self.healed => self.log.litter(at),
             What::PowerOff { lasts } if !self.healed => self.power_off(node, lasts),
+            What::Suspend { lasts } => {
+                self.tally.suspends += 1;
+                self.nodes[node].asleep_until = self.nodes[node].asleep_until.max(at + lasts);
+            }
             What::Cut { lasts } if !self.healed => {
                 self.tally.cuts += 1;
                 self.nodes[node].cut_until = at + lasts;
@@ -459,6 +493,7 @@ impl World {
 
     fn power_off(&mut self, node: usize, lasts: Time) {
         self.tally.power_offs += 1;
+        self.nodes[node].asleep_until = 0;
         self.nodes[node].service = None;
         self.ends(node, self.now + lasts);
         let (now, off) = (self.now, &mut self.nodes[node]);

@@ -27,7 +27,7 @@ macro_rules! tally {
 
 tally!(
     claims, expiries, superseded, releases, starts, ended, unproven, guarded, records, fenced_off, set_aside, stops,
-    crashes, power_offs, cuts, shutdowns, other_pins, unwritten, accepted, appointed, overruled,
+    suspends, crashes, power_offs, cuts, shutdowns, other_pins, unwritten, accepted, appointed, overruled,
 );
 
 impl fmt::Display for Tally {

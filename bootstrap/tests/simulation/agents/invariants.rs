@@ -11,9 +11,12 @@ use super::{Node, SKEW, TTL, What, World};
 use crate::schedule::Time;
 
 impl World {
+    /// A service of a machine that is suspended does nothing; one that wakes is given what its guard may take to kill.
     pub(super) fn leader_beside(&self, node: usize) -> Option<(usize, u64)> {
+        let budget = (self.timing.kill_budget().as_micros() as f64 / (1.0 - SKEW)) as Time;
         let leads = |(_, other): &(usize, &Node)| {
-            other.service.as_ref().is_some_and(|service| service.role == ServiceRole::Leader)
+            let awake = other.asleep_until == 0 || self.now > other.asleep_until + budget;
+            awake && other.service.as_ref().is_some_and(|service| service.role == ServiceRole::Leader)
         };
         let beside = self.nodes.iter().enumerate().filter(leads).find(|(other, _)| *other != node);
         beside.and_then(|(other, found)| Some((other, found.service.as_ref()?.term)))

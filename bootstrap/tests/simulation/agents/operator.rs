@@ -68,7 +68,8 @@ impl World {
                 Ok(())
             };
         }
-        if !self.nodes[chosen].alive || self.nodes[chosen].stopped {
+        let node = &self.nodes[chosen];
+        if !node.alive || node.stopped || node.asleep_until > self.now {
             return Ok(());
         }
         let kind = match self.leadership {
