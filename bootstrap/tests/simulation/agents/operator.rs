@@ -61,8 +61,10 @@ impl World {
         let chosen = self.rng.usize(..self.nodes.len());
         let chosen = held.filter(|_| is_own).unwrap_or(chosen);
         if self.healed {
-            // Nobody breaks anything any more: whoever holds it is told to go on.
-            return if self.leadership == Leadership::Static && self.nodes[chosen].alive && !self.is_anybody_up() {
+            // Nobody breaks anything any more: whoever holds it is told to go on, also when another one waits for it in vain.
+            let waits_for = held.is_some_and(|held| self.nodes[held].kept.appointed.is_none());
+            let is_up = self.is_anybody_up() && !waits_for;
+            return if self.leadership == Leadership::Static && self.nodes[chosen].alive && !is_up {
                 self.request(chosen, RequestKind::Promote)
             } else {
                 Ok(())
