@@ -470,6 +470,10 @@ fn a_check_that_failed_is_listed_as_failed_and_no_text_reaches_the_terminal_raw(
         })
     };
     let end = story.events.len() - 1;
+    story.events.insert(
+        end,
+        (47_900, None, told("nothing-lost", "b began from a snapshot that was taken after a had stopped")),
+    );
     story.events.insert(end, (47_900, None, told("drained", "nothing was under way")));
     story.events.insert(end, (47_900, None, told("\u{1b}[8mhidden", "\u{1b}[2J")));
     // An id that is no name is refused when it is sealed; what else is said is shown harmlessly.
