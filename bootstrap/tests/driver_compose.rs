@@ -8,6 +8,7 @@ mod drivers;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -116,7 +117,11 @@ fn open(
 }
 
 /// Builds an image around a static program, pushes it, drops it, and pulls it by digest. What names it, and its pin.
+///
+/// One at a time: the images share a layer, and Podman 4.3 cannot pull one while it drops another ("layer not known").
 fn image(site: &Site, engine: &str, name: &str, content: &str) -> (String, ImagePin) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let registry = std::env::var("SNAPKIT_TEST_REGISTRY").unwrap();
     let context = site.path("context");
     fs::create_dir_all(&context).unwrap();
