@@ -15,7 +15,7 @@ use snapkit_tests::compare::same_tree;
 use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
-const ROUNDS: u64 = 150;
+const ROUNDS: u64 = 300;
 const FILES: usize = 20_000;
 const FILE_BYTES: usize = 2_000;
 const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back", "--json"];
