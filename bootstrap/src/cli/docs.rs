@@ -63,7 +63,7 @@ fn unread(error: io::Error, path: &Path) -> CliError {
     let is_missing = error.kind() == io::ErrorKind::NotFound;
     let error = CliError::from(error).context(format!("cannot read {}", path.display()));
     match is_missing {
-        true => error.with_exit(Exit::USAGE).next("name Markdown files that are there, or directories with some"),
+        true => error.next("name Markdown files that are there, or directories with some"),
         false => error,
     }
 }
