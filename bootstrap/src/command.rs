@@ -158,9 +158,15 @@ mod tests {
 
     #[test]
     fn a_command_that_takes_too_long_is_killed_with_its_children() {
-        let ended = run(shell("sleep 1000 & echo $!; wait"), Duration::from_millis(300), Leftovers::Kill).unwrap();
-        assert_eq!(ended.status, None);
-        let child: u32 = ended.stdout.trim().parse().unwrap();
+        // Until there is time enough for the shell to start.
+        let mut limits = (0..8).map(|doubled| Duration::from_millis(300 << doubled));
+        let child: u32 = limits
+            .find_map(|limit| {
+                let ended = run(shell("sleep 1000 & echo $!; wait"), limit, Leftovers::Kill).unwrap();
+                assert_eq!(ended.status, None);
+                ended.stdout.trim().parse().ok()
+            })
+            .unwrap();
         let gone = || crate::driver::procfs::Process::of(child).is_none_or(|process| !process.runs());
         while !gone() {
             thread::sleep(Duration::from_millis(5));

@@ -16,6 +16,8 @@ pub mod command;
 pub mod config;
 pub mod drill;
 pub mod driver;
+#[cfg(test)]
+mod eventually;
 pub mod evidence;
 pub mod fleet;
 pub mod install;

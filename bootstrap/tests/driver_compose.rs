@@ -281,7 +281,7 @@ fn a_container_does_not_outlive_a_killed_agent_or_a_deadline_while_the_agent_is_
     containers.driver(STUBBORN).reclaim(&left).unwrap();
 
     fs::remove_file(containers.site.path("data/told")).unwrap();
-    let mut stopped = agent(&containers, Duration::from_secs(20));
+    let mut stopped = agent(&containers, Duration::from_secs(40));
     let process = told(&containers);
     Process::of(stopped.id()).unwrap().signal(Signal::STOP).unwrap();
     await_death(&[process]);

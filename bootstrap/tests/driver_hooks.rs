@@ -194,7 +194,7 @@ fn a_start_that_fails_or_hangs_leaves_nothing() {
     assert!(error.to_string().contains("exit status: 6"), "{error}");
     place.unset("broken");
     place.set("slow");
-    let error = driver.start(&place.site.start(Some(Duration::from_secs(2))), &mut |_| Ok(())).unwrap_err();
+    let error = driver.start(&place.site.start(Some(Duration::from_secs(15))), &mut |_| Ok(())).unwrap_err();
     assert!(matches!(error, DriverError::Start { .. }), "{error}");
     assert!(place.was_killed());
     let hung: u32 = fs::read_to_string(place.site.path("pids")).unwrap().trim().parse().unwrap();

@@ -108,7 +108,7 @@ fn a_deadline_kills_and_an_extended_one_does_not() {
 
     let site = Site::new();
     let mut driver = site.driver("echo $$ >>pids; exec sleep 1000");
-    let first = site.start(Some(Duration::from_secs(5)));
+    let first = site.start(Some(Duration::from_secs(20)));
     let deadline = first.until.unwrap();
     started(&mut *driver, &first);
     driver.extend(deadline + LIMIT).unwrap();
@@ -285,7 +285,7 @@ fn a_service_does_not_outlive_an_agent_that_was_killed() {
 #[test]
 fn a_service_does_not_outlive_its_deadline_when_the_agent_is_stopped() {
     let site = Site::new();
-    let mut agent = agent(&site, Duration::from_secs(5), STUBBORN);
+    let mut agent = agent(&site, Duration::from_secs(20), STUBBORN);
     let processes = site.processes(4);
     Process::of(agent.id()).unwrap().signal(Signal::STOP).unwrap();
     await_death(&processes);

@@ -256,7 +256,7 @@ fn a_unit_does_not_outlive_a_killed_agent_or_a_deadline_while_the_agent_is_stopp
     units.driver().reclaim(&left).unwrap();
 
     fs::remove_file(units.site.path("pids")).unwrap();
-    let mut stopped = agent(&units, Duration::from_secs(8));
+    let mut stopped = agent(&units, Duration::from_secs(20));
     let processes = units.site.processes(2);
     Process::of(stopped.id()).unwrap().signal(Signal::STOP).unwrap();
     await_death(&processes);

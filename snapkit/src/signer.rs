@@ -147,7 +147,7 @@ fn answer(
         return Err(refused(command, "a signature and exit code 0", status.to_string()));
     }
     // A process that the program left behind may keep the pipe open; what counts was printed before the end.
-    let printed = printed.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    let printed = printed.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
     signature_in(&printed).ok_or_else(|| {
         let found = format!("{} bytes of something else", printed.len());
         refused(command, "the 64 bytes of an Ed25519 signature, raw or in base64, on standard output", found)

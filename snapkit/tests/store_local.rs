@@ -114,9 +114,10 @@ fn objects_that_shrink_or_are_directories_are_told_apart() {
 
 /// Runs `test` of this binary below `directory` as a user without special rights; root passes every permission check.
 fn as_nobody(test: &str, directory: &Path) {
-    // A copy, because the way to the original may be closed to that user.
+    // A copy, because the way to the original may be closed to that user. Not by this process: what another test starts
+    // meanwhile would hold it open for writing.
     let copy = directory.join("test");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap().success());
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
     let status = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

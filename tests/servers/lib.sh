@@ -44,7 +44,7 @@ need() { # program part
 
 # Waits until the address answers anything at all.
 wait_for() { # url log
-    for _ in $(seq 1 240); do
+    for _ in $(seq 1 960); do
         curl -s -o /dev/null "$1" && return
         sleep 0.25
     done

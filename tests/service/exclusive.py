@@ -2,15 +2,16 @@
 """A service that must have one leader, for the tests of failover. Python 3, standard library.
 
     exclusive.py SHARED --lead | --follow     runs until it is ended
-    exclusive.py SHARED ask PATH              prints what the running one of this node answers; exit 0 if that is a 200
 
 As leader it locks SHARED/exclusive, which the kernel gives to one process and takes from a dead one, and appends a line to
 SHARED/conflicts when somebody else has it. It appends numbered lines to its state, each forced to disk, and then to
 SHARED/writes, where everybody's stand in their true order. It answers /ready, /role, /instance, /work, and what probes ask,
 on the port in SHARED/NODE.listen or one of the system's choice, which it writes into SHARED/NODE.port.
+`ask.py` beside this one asks it.
 
 Files of the test: SHARED/NODE.not-ready (it answers 503 meanwhile), SHARED/NODE.ignores-term (when it is started),
-SHARED/NODE.quiet (writes nothing meanwhile), SHARED/NODE.active (how much work it says it has not ended).
+SHARED/NODE.quiet (writes nothing meanwhile, and says so in SHARED/NODE.is-quiet), SHARED/NODE.active (how much work it says
+it has not ended).
 """
 
 import fcntl
@@ -21,8 +22,6 @@ import signal
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 
 SHARED = sys.argv[1]
 NODE = os.environ["SNAPKIT_NODE"]
@@ -96,7 +95,9 @@ def lead():
         with open(STATE, encoding="utf-8") as lines:
             count = max((json.loads(line)["n"] for line in lines if line.endswith("\n")), default=0)
     while True:
-        if not said("quiet"):
+        if said("quiet"):
+            open(shared(f"{NODE}.is-quiet"), "w", encoding="utf-8").close()
+        else:
             line = {"term": TERM, "n": count + 1, "node": NODE, "at": time.time()}
             append(STATE, line)
             append(shared("writes"), line)
@@ -123,18 +124,5 @@ def run(role):
         time.sleep(3600)
 
 
-def ask(path):
-    try:
-        with open(shared(f"{NODE}.port"), encoding="utf-8") as port:
-            address = f"http://127.0.0.1:{port.read()}{path}"
-        with urllib.request.urlopen(address, timeout=4) as answer:
-            print(answer.read().decode(), end="")
-    except (OSError, urllib.error.URLError) as error:
-        sys.exit(str(error))
-
-
 count = 0
-if sys.argv[2] == "ask":
-    ask(sys.argv[3])
-else:
-    run(sys.argv[2])
+run(sys.argv[2])

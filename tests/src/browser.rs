@@ -23,7 +23,7 @@ pub fn visit(address: &str, more: &[&str]) -> Page {
     let output = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--v=0", "--timeout=30000", "--dump-dom"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--v=0", "--timeout=120000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(more)
         .arg(address)

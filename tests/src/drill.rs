@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::gate::{Gate, Passage};
+use crate::group::TTL_SECONDS;
 use crate::{Run, binary};
 
 /// How long something is waited for.
@@ -43,16 +44,16 @@ impl Stage {
     pub fn with(change: impl FnOnce(&mut Settings), before: impl FnOnce(&mut World)) -> Self {
         // Sockets have short paths: the directory for temporary files of the system, whatever the environment says.
         let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
-        let mut settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
+        let mut settings = settings(&place);
         change(&mut settings);
         let mut world = World::make(settings, Box::new(|_| {})).unwrap();
         before(&mut world);
         world.start_ingress().unwrap();
         world.bring_up("a").unwrap();
-        world.wait_leads("a").unwrap();
+        until("a leads", || world.wait_leads("a").ok());
         world.prepare("b").unwrap();
         world.prepare("c").unwrap();
-        world.inventory().unwrap();
+        patient(&world.inventory().unwrap());
         Self { world, hurry: None, _place: place }
     }
 
@@ -60,10 +61,9 @@ impl Stage {
     /// and `b` from the store.
     pub fn cut_off() -> Self {
         let place = tempfile::Builder::new().prefix("drill-").tempdir_in("/tmp").unwrap();
-        let settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
-        let mut world = World::make(settings, Box::new(|_| {})).unwrap();
+        let mut world = World::make(settings(&place), Box::new(|_| {})).unwrap();
         world.bring_up("a").unwrap();
-        world.wait_leads("a").unwrap();
+        until("a leads", || world.wait_leads("a").ok());
         // The store is where it is for everybody else; b goes its own way there.
         let (store, way) = (world.path("store"), world.path("b/way"));
         std::os::unix::fs::symlink(&store, &way).unwrap();
@@ -79,6 +79,7 @@ impl Stage {
         world.ports.service.insert("a", gates[1].address());
         world.start_ingress().unwrap();
         let fleet = world.inventory().unwrap();
+        patient(&fleet);
         let cut = world.path("cut");
         let words = |argv: &[&str]| format!("{argv:?}");
         let path = |path: &Path| path.display().to_string();
@@ -113,11 +114,10 @@ impl Stage {
     fn full(&self) -> Vec<String> {
         let scenario = self.world.path("full.toml");
         let text = deeds::text("full", "c").unwrap();
-        let text = text.replace("timeout_seconds = 600", "timeout_seconds = 25");
-        let mut text = text.replace("timeout_seconds = 60\n", "timeout_seconds = 25\n");
+        let mut text = text.replace("timeout_seconds = 600", "timeout_seconds = 60");
         if let Some((step, seconds)) = self.hurry {
             let at = text.find(&format!("id = \"{step}\"")).unwrap();
-            let hurried = text[at..].replacen("timeout_seconds = 25", &format!("timeout_seconds = {seconds}"), 1);
+            let hurried = text[at..].replacen("timeout_seconds = 60", &format!("timeout_seconds = {seconds}"), 1);
             text.replace_range(at.., &hurried);
         }
         fs::write(&scenario, text).unwrap();
@@ -231,6 +231,27 @@ impl Stage {
     pub fn judged(&self, directory: &Path) -> Value {
         serde_json::from_str(&fs::read_to_string(directory.join("result.json")).unwrap()).unwrap()
     }
+}
+
+/// The demo's, for a machine that is busy for a few seconds now and then.
+fn settings(place: &TempDir) -> Settings {
+    let mut settings = Settings::new(place.path().join("w"), binary::bootstrap().to_owned());
+    settings.ttl_seconds = TTL_SECONDS;
+    settings
+}
+
+/// Gives the probers of an inventory, and a failover, as much time as such a machine wants.
+fn patient(fleet: &Path) {
+    let text = fs::read_to_string(fleet).unwrap();
+    let changes = [
+        ("max_failover_seconds = 30", "max_failover_seconds = 60"),
+        ("\n[drill]\n", "\n[drill]\ninterval_ms = 1500\n"),
+    ];
+    let patient = changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    });
+    fs::write(fleet, patient).unwrap();
 }
 
 /// Waits until something is there.

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::group::PATIENCE;
+use crate::kept::free_port;
 
 /// The ingress is nginx; the rest is Python.
 pub struct StandIns {
@@ -94,7 +94,7 @@ impl StandIns {
     /// nginx before these servers: the first one gets everything, as long as it answers.
     pub fn ingress(&self, upstreams: &[&str]) {
         if self.ingress.get() == 0 {
-            self.ingress.set(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+            self.ingress.set(free_port());
         }
         let servers: Vec<String> = (upstreams.iter().enumerate())
             .map(|(number, name)| {

@@ -13,17 +13,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use bootstrap::lease::timing::Timing;
 use manifests::document::root::WriterRange;
 use manifests::keys::Signer;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use snapkit::trust::TrustDir;
 use tempfile::TempDir;
 
-use crate::{Issuer, Machine, Run};
+use crate::{Issuer, Machine, Run, kept};
 
 /// How long a condition is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+/// The time to live of a claim, unless a test says otherwise: a machine that is busy for a few seconds changes no leader.
+pub const TTL_SECONDS: u64 = 12;
 /// The interpreter of the service.
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -69,7 +72,7 @@ impl Default for Options {
             nodes: 3,
             observers: 0,
             mode: "auto",
-            ttl_seconds: 5,
+            ttl_seconds: TTL_SECONDS,
             follower_runs: false,
             service,
             agent,
@@ -167,11 +170,12 @@ impl Group {
     /// Signs pins as the options say, and a manifest with them; the nodes and their number stay as they are.
     pub fn pin(&self, options: &Options) {
         let members = &self.members;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("service/exclusive.py");
-        let (script, shared) = (script.display(), self.shared.path().display());
+        let [script, asks] = ["exclusive.py", "ask.py"]
+            .map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("service").join(name).display().to_string());
+        let shared = self.shared.path().display();
         let ask = |path: &str| {
             format!(
-                "{{ kind = \"exec\", argv = [\"{PYTHON}\", \"{script}\", \"{shared}\", \"ask\", \"{path}\"], timeout_seconds = 5 }}"
+                "{{ kind = \"exec\", argv = [\"{PYTHON}\", \"-SE\", \"{asks}\", \"{shared}\", \"{path}\"], timeout_seconds = 5 }}"
             )
         };
         let follower = if options.follower_runs { "follower_args = [\"--follow\"]\n" } else { "" };
@@ -456,14 +460,9 @@ impl Drop for Member {
     }
 }
 
-/// Waits until a process is gone.
-#[track_caller]
-pub fn gone(pid: Pid) {
-    let end = Instant::now() + PATIENCE;
-    while test_kill_process(pid).is_ok() {
-        assert!(Instant::now() < end, "the process {pid:?} lives");
-        thread::sleep(Duration::from_millis(10));
-    }
+/// The longest that a takeover takes in a group of [`TTL_SECONDS`].
+pub fn longest_takeover() -> Duration {
+    Timing::new(Duration::from_secs(TTL_SECONDS)).worst_case()
 }
 
 /// What names the first root, behind the `#` of the one string.
@@ -494,10 +493,6 @@ fn answer(mut stream: impl Read) -> Option<(u16, String)> {
 }
 
 fn children(of: i32) -> Vec<i32> {
-    let parent = |pid: i32| -> Option<i32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-    };
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+    pids.filter(|pid| kept::parent(*pid) == Some(of)).collect()
 }

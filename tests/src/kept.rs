@@ -3,9 +3,12 @@
 //! [`Pair`] is a chain, and two machines whose nodes take part in its lease; what they run is what its pins say.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +18,7 @@ use manifests::keys::Signer;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use snapkit::trust::TrustDir;
 
+use crate::group::TTL_SECONDS;
 use crate::{Issuer, Machine, Run};
 
 /// How long anything may take before a test gives up.
@@ -55,7 +59,7 @@ impl Pair {
         let config = format!(
             "{kept}[manifest]\nname = \"app\"\nfile = \"deploy/manifest.json\"\npins = \"deploy/pins.json\"\n\
              [pins]\nmax_head_age = \"26h\"\nmax_head_lag = 1000\n{more}\n\
-             [pins.lease]\nmode = \"{mode}\"\nback_end = \"store\"\ngroup = \"app\"\nttl_seconds = 5\n\
+             [pins.lease]\nmode = \"{mode}\"\nback_end = \"store\"\ngroup = \"app\"\nttl_seconds = {TTL_SECONDS}\n\
              members = [{{ node = \"a\", key = \"{}\" }}, {{ node = \"b\", key = \"{}\" }}]\n\
              [[pins.trees]]\nname = \"tree\"\npath = \"/srv/state\"\n",
             issuer.node_id(),
@@ -163,15 +167,16 @@ impl<'a> Kept<'a> {
         let is_agent = |arguments: &[&[u8]]| {
             arguments.windows(2).any(|two| two[0] == b"agent" && two[1] == node.as_os_str().as_encoded_bytes())
         };
-        fs::read_dir("/proc")
-            .unwrap()
+        let found: Vec<i32> = (fs::read_dir("/proc").unwrap())
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid: &i32| {
+            .filter(|pid| {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 is_agent(&line.split(|byte| *byte == 0).collect::<Vec<_>>())
             })
-            .filter_map(Pid::from_raw)
-            .collect()
+            .collect();
+        // What an agent starts has its arguments until it has its own.
+        let own = |pid: &&i32| parent(**pid).is_none_or(|parent| !found.contains(&parent));
+        found.iter().filter(own).filter_map(|pid| Pid::from_raw(*pid)).collect()
     }
 
     /// Kills whatever keeps the node, as a crash would.
@@ -218,12 +223,20 @@ fn is_zombie(process: Pid) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// A port of loopback that nobody uses, neither TCP nor UDP.
+/// The parent of a process that runs.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// A port of loopback that nobody uses, neither TCP nor UDP, from below those that a system gives to connections, which would
+/// take it again before it is used.
 pub fn free_port() -> u16 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| RandomState::new().build_hasher().finish().into());
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        // None is given twice by this process.
+        let port = 12_000 + u16::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 20_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }

@@ -137,7 +137,8 @@ impl Machine {
         }
         // The target directory may lie where that user cannot go.
         let binary = self.directory.path().join("snapkit");
-        fs::copy(binary::snapkit(), &binary).unwrap();
+        // Not by this process: what another thread starts meanwhile would hold it open for writing until its own exec.
+        assert!(Command::new("cp").arg(binary::snapkit()).arg(&binary).status().unwrap().success());
         for entry in walkdir::WalkDir::new(self.directory.path()) {
             let path = entry.unwrap().into_path();
             std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::group::{Group, Options, PATIENCE};
+use crate::kept::free_port;
 use crate::{Run, binary};
 
 /// A group with an ingress and an inventory.
@@ -30,8 +31,7 @@ pub struct Scene {
 }
 
 fn free() -> SocketAddr {
-    // Free a moment ago; nobody else on this machine asks for this one.
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], free_port()).into()
 }
 
 impl Scene {
@@ -85,6 +85,7 @@ impl Scene {
         let inventory = format!(
             "name = \"loopback\"\nfrom = \"{from}\"\nmanifest = \"app\"\n\
              [thresholds]\nprobe_seconds = 5\nmax_failover_seconds = 120\n\
+             [drill]\ninterval_ms = 1500\n\
              [work]\npath = \"/work\"\npointer = \"/active\"\n\
              [ingress]\nurl = \"http://{ingress}/\"\nreach = []\nprogram = \"{}\"\nconfig = \"{config}\"\n\
              validate = [\"grep\", \"-q\", \"upstream app\", \"{config}\"]\n\

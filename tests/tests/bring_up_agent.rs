@@ -99,7 +99,7 @@ fn beside_an_agent_that_is_still_starting_the_command_waits_for_it() {
     let end = Instant::now() + Duration::from_secs(120);
     while !AgentDir::is_kept(&node.path()) {
         assert!(agent.try_wait().unwrap().is_none() && Instant::now() < end);
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(20));
     }
     kill_process(Pid::from_child(&agent), Signal::STOP).unwrap();
     let mut waiting: Vec<_> = [&[][..], &["--foreground"]]

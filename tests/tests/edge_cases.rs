@@ -8,9 +8,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::agent::view::Mode;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use snapkit_tests::group::longest_takeover;
 use snapkit_tests::kept::{Kept, Pair, until};
 
 /// What the bot's provider saw.
@@ -195,14 +197,15 @@ fn without_a_store_nobody_leads_and_with_it_one_does_again() {
     let pair = sleeps();
     let [a, b] = both(&pair, "");
     let (store, away) = (pair.issuer.machine.path("store"), pair.issuer.machine.path("away"));
-    fs::rename(&store, &away).unwrap();
     // Whoever looks goes round in circles.
-    std::os::unix::fs::symlink("store", &store).unwrap();
+    std::os::unix::fs::symlink("store", &away).unwrap();
+    let exchange = || renameat_with(CWD, &store, CWD, &away, RenameFlags::EXCHANGE).unwrap();
+    exchange();
     a.wait("a stops by its own clock", |state| {
         state.view.service.running_as.is_none() && !state.leader.ok && state.view.remaining_ms.is_none()
     });
-    // For longer than anybody's patience.
-    for _ in 0..30 {
+    let end = Instant::now() + longest_takeover();
+    while Instant::now() < end {
         thread::sleep(Duration::from_millis(500));
         for node in [&a, &b] {
             let state = node.state().unwrap();
@@ -211,8 +214,7 @@ fn without_a_store_nobody_leads_and_with_it_one_does_again() {
         }
     }
     b.wait("b says why", |state| state.view.problems.iter().any(|problem| problem.name == "store_unreachable"));
-    fs::remove_file(&store).unwrap();
-    fs::rename(&away, &store).unwrap();
+    exchange();
     let leader = until("somebody leads again", || {
         [&a, &b].into_iter().filter_map(Kept::state).find(|state| state.leader.ok).map(|state| state.view)
     });

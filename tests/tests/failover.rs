@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use snapkit_tests::Run;
-use snapkit_tests::group::{Group, Member, Options, PATIENCE, gone};
+use snapkit_tests::group::{Group, Member, Options, PATIENCE, longest_takeover};
+use snapkit_tests::kept::gone;
 
 /// Waits until a condition holds.
 #[track_caller]
@@ -54,9 +55,10 @@ fn followed(group: &Group, leader: usize, seq: u64) {
 }
 
 fn quietly(node: &Member) {
+    let _ = fs::remove_file(node.file("is-quiet"));
     fs::write(node.file("quiet"), "").unwrap();
     // A line that was being written is there then.
-    thread::sleep(Duration::from_millis(200));
+    until("it is quiet", || node.file("is-quiet").exists());
 }
 
 /// The group's leader is lost by `lose`; another one leads with the last snapshot; the old one comes back.
@@ -106,6 +108,11 @@ fn lost_and_back(lose: impl Fn(&mut Member)) {
     let (_, seq, _) = snapshot(&group.nodes[next]);
     followed(&group, next, seq);
     group.no_conflicts();
+}
+
+/// Whether a node has seen no leader for longer than it takes to lead, by its own clock.
+fn seen_none_for_long(state: &Value) -> bool {
+    state["holder_seen_ms_ago"].as_u64().is_some_and(|ago| Duration::from_millis(ago) > longest_takeover())
 }
 
 fn aside_lines(path: &std::path::Path) -> Vec<Value> {
@@ -211,8 +218,9 @@ fn a_snapshot_is_taken_by_the_leader_only() {
     assert!(refused.text().contains("\"why\""), "{}", refused.text());
     let (_, seq, _) = snapshot(&group.nodes[0]);
     followed(&group, 0, seq);
-    // A snapshot that is under way when its node loses the lease becomes no record.
-    let large: Vec<u8> = (0..32_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    // A snapshot that is under way when its node loses the lease becomes no record. Larger, its writes would hold up the
+    // renewals of every group on this disk.
+    let large: Vec<u8> = (0..16_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     group.nodes[0].machine.write("node/current/large", large);
     let state = format!("tree={}", group.nodes[0].machine.arg("node/current"));
     let mut command = group.nodes[0].machine.command(&["snapshot", &state, "--json"]);
@@ -243,7 +251,7 @@ fn a_snapshot_is_taken_by_the_leader_only() {
 #[test]
 fn a_leader_that_is_demoted_saves_and_another_goes_on_without_loss() {
     let save = "[hooks.save]\nargv = [SNAPKIT, 'snapshot', 'tree=node/current']\ntimeout_seconds = 60\n";
-    let mut group = Group::new(Options { nodes: 2, agent: save.into(), ttl_seconds: 10, ..Options::default() });
+    let mut group = Group::new(Options { nodes: 2, agent: save.into(), ttl_seconds: 20, ..Options::default() });
     group.lead_by(0);
     writes_more(&group.nodes[0], 5);
     group.nodes[0].request("demote").expect(0);
@@ -288,10 +296,7 @@ fn a_drained_leader_keeps_the_lease_and_a_paused_follower_takes_nothing_over() {
     group.nodes[0].kill_agent();
     assert_eq!(group.leader(&[0]), 2);
     group.nodes[2].kill_agent();
-    // Far longer than it takes to lead in these groups, by its own clock.
-    let state = group.nodes[1].wait("has seen no leader for long", |state| {
-        state["holder_seen_ms_ago"].as_u64().is_some_and(|ago| ago > 12_000)
-    });
+    let state = group.nodes[1].wait("has seen no leader for long", seen_none_for_long);
     assert_eq!(state["mode"], "paused", "{state:#}");
     group.nodes[1].request("resume").expect(0);
     assert_eq!(group.leader(&[0, 2]), 1);
@@ -423,7 +428,7 @@ fn a_node_that_is_no_member_sees_who_leads_and_never_does() {
     assert_eq!(group.leader(&[0]), 1);
     group.nodes[2].wait("names the next one", |state| state["holder"]["node"] == "b" && state["term"] == 2);
     group.nodes[1].kill_agent();
-    group.nodes[2].wait("nobody is seen any more", |state| state["holder_seen_ms_ago"].as_u64() > Some(12_000));
+    group.nodes[2].wait("nobody is seen any more", seen_none_for_long);
     assert_eq!(group.nodes[2].state().unwrap()["mode"], "follower");
     assert!(group.lease_log().iter().all(|entry| entry["holder"]["node"] != "c"));
     group.no_conflicts();

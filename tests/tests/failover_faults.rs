@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
-use snapkit_tests::group::{Group, Options, PATIENCE};
+use snapkit_tests::group::{Group, Options, PATIENCE, longest_takeover};
 
 #[track_caller]
 fn until(group: &Group, what: &str, holds: impl Fn() -> bool) {
@@ -74,13 +74,15 @@ fn a_lease_out_of_reach_ends_a_leader_in_time_although_its_hook_hangs_and_its_se
     fs::rename(&store, &away).unwrap();
     until(&group, "the service is killed, whatever its hook does", || !serves(&group, 0));
     // Nobody can know who leads, so nobody does; the chain is still there.
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(longest_takeover());
     assert!(!serves(&group, 0) && !serves(&group, 1), "{}", group.story());
     assert!(group.nodes.iter().all(|node| node.state().is_none_or(|state| state["mode"] != "leader")));
     // A write that was under way may have made a directory of that name. Its writer was told that nobody knows whether it
     // worked (`snapkit/src/store/object.rs`, `create`), so nothing in there counts, and an operator removes it.
-    let _ = fs::remove_dir_all(&store);
-    fs::rename(&away, &store).unwrap();
+    until(&group, "the store is back", || {
+        let _ = fs::remove_dir_all(&store);
+        fs::rename(&away, &store).is_ok()
+    });
     group.leader(&[]);
     group.no_conflicts();
 }
@@ -106,7 +108,7 @@ fn a_slot_that_holds_nothing_readable_is_waited_for_and_passed() {
 #[ignore = "a measurement of minutes"]
 fn measure_takeovers() {
     let rounds: usize = std::env::var("SNAPKIT_TAKEOVERS").map_or(50, |rounds| rounds.parse().unwrap());
-    let mut group = Group::default();
+    let mut group = Group::new(Options { ttl_seconds: 5, ..Options::default() });
     let mut leader = group.lead();
     let mut took = Vec::new();
     for _ in 0..rounds {

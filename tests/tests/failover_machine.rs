@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use snapkit_tests::clock::Stepped;
 use snapkit_tests::disk::{self, Filesystem};
-use snapkit_tests::group::{Group, Member, Options, PATIENCE};
+use snapkit_tests::group::{Group, Member, Options, PATIENCE, longest_takeover};
 
 #[track_caller]
 fn until(group: &Group, what: &str, holds: impl Fn() -> bool) {
@@ -23,9 +23,6 @@ fn until(group: &Group, what: &str, holds: impl Fn() -> bool) {
         thread::sleep(Duration::from_millis(20));
     }
 }
-
-/// Longer than it takes to lead in these groups.
-const LONG: Duration = Duration::from_secs(15);
 
 fn has_problem(state: &Value, name: &str) -> bool {
     state["problems"].as_array().is_some_and(|all| all.iter().any(|problem| problem["name"] == name))
@@ -80,7 +77,7 @@ fn a_follower_whose_disk_is_full_takes_nothing_over_until_there_is_room() {
     assert_eq!(state["chain"]["applied_seq"], before["chain"]["applied_seq"], "what it had, it has: {state:#}");
     group.nodes[0].kill_agent();
     let state = group.nodes[1].wait("has seen no leader for long", |state| {
-        state["holder_seen_ms_ago"].as_u64().is_some_and(|ago| ago > 12_000)
+        state["holder_seen_ms_ago"].as_u64().is_some_and(|ago| Duration::from_millis(ago) > longest_takeover())
     });
     assert_eq!((&state["mode"], state["holder"]["node"].as_str()), (&"follower".into(), Some("a")), "{state:#}");
     fs::remove_file(ballast).unwrap();
@@ -201,7 +198,7 @@ fn a_follower_that_alone_cannot_reach_the_store_never_leads_and_the_others_go_on
     group.nodes[0].kill_agent();
     assert_eq!(group.leader(&[0]), 1);
     group.nodes[1].kill_agent();
-    thread::sleep(LONG);
+    thread::sleep(longest_takeover());
     until(&group, "it is not ready", || group.nodes[2].ask("GET", "/readyz").is_some_and(|answer| answer.0 == 503));
     let state = group.nodes[2].state().unwrap();
     assert_eq!(state["mode"], "follower", "{state:#}");

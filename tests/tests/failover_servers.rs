@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use snapkit_tests::gate::{Gate, Passage};
-use snapkit_tests::group::{Group, Member, Options, PATIENCE, Remote};
+use snapkit_tests::group::{Group, Member, Options, PATIENCE, Remote, longest_takeover};
 
 /// A group on the server, with a gate for each node.
 struct Site {
@@ -174,7 +174,7 @@ fn a_server_that_is_down_for_everybody_has_no_leader_and_one_again_when_it_is_ba
         assert_eq!(node.ask("GET", "/leader").unwrap().0, 503, "{state:#}");
     }
     let written = site.group.writes().len();
-    thread::sleep(Duration::from_secs(8));
+    thread::sleep(longest_takeover());
     assert_eq!(site.group.writes().len(), written, "nobody leads without the lease\n{}", site.group.story());
     for gate in &site.gates {
         gate.set(Passage::Open);

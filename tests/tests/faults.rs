@@ -7,10 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use snapkit_tests::compare::same_tree;
 use snapkit_tests::disk::{Disk, Fault, Filesystem, Mounted, Since, can_run, ext4};
 use snapkit_tests::{Machine, Run, every_kind};
@@ -204,29 +203,46 @@ struct Stopped {
 }
 
 impl Stopped {
-    /// Starts a restore and stops it once it stages.
+    /// Starts a restore and stops it once it stages; again when it was faster than whoever stops it.
     fn new(machine: &Machine, target: &Path) -> Self {
-        let args = ["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()];
-        let mut command = machine.command(&args);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stopped = Self { child };
+        let parent = target.parent().unwrap();
+        let given = target.exists();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while staged(target.parent().unwrap()).is_none() {
-            assert!(Instant::now() < deadline, "the restore never staged anything");
+        loop {
+            let args = ["restore", "--store", &machine.arg("store"), "latest", target.to_str().unwrap()];
+            let mut command = machine.command(&args);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut stopped = Self { child };
+            while staged(parent).is_none() && stopped.child.try_wait().unwrap().is_none() {}
+            if stopped.stop() && staged(parent).is_some() {
+                return stopped;
+            }
+            assert!(Instant::now() < deadline, "no restore was stopped while it stages");
+            let _ = stopped.child.kill();
+            stopped.child.wait().unwrap();
+            for left in [Some(target.to_owned()), staged(parent)].into_iter().flatten() {
+                fs::remove_dir_all(left).unwrap();
+            }
+            if given {
+                fs::create_dir(target).unwrap();
+            }
         }
-        stopped.signal(Signal::STOP);
-        thread::sleep(Duration::from_millis(50));
-        stopped
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Stops it, unless it has ended; whether it stands still.
+    fn stop(&mut self) -> bool {
+        let pid = Pid::from_child(&self.child);
         // A child that was not waited for keeps its number, so this reaches no other process.
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        if self.child.try_wait().unwrap().is_some() || kill_process(pid, Signal::STOP).is_err() {
+            return false;
+        }
+        let stopped = waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        stopped.unwrap().is_some_and(|status| status.stopped())
     }
 
     /// Lets it go on to its end.
     fn finish(self) -> Run {
-        self.signal(Signal::CONT);
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
         Run::from_output("restore".to_owned(), self.child.wait_with_output().unwrap())
     }
 }

@@ -688,7 +688,7 @@ fn what_is_not_there_is_named_with_what_comes_next() {
     let fleet = pair();
     let operator = Operator::of(&fleet);
     operator.run(&["node", "down", "node-x"]).expect(2).stderr_names("`bootstrap inventory show`");
-    operator.run(&["docs", "check", "no-such-page.md"]).expect(2).stderr_names("name Markdown files");
+    operator.run(&["docs", "check", "no-such-page.md"]).expect(5).stderr_names("name Markdown files");
     let here = operator.machine.arg("");
     operator.run(&["drill", "demo", "--into", &here]).expect(3).stderr_names("name a new one with --into");
     // A sentinel writes to production: it must be said where.

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use bootstrap::fleet::inventory::{Inventory, Place, load};
 use bootstrap::fleet::node::{Handle, HandleError};
 use serde_json::{Value, json};
 use snapkit_tests::group::{Group, Member, Options};
+use snapkit_tests::kept::free_port;
 use snapkit_tests::{Machine, Run, binary};
 
 /// Longer than any agent needs to answer, shorter than a test may hang.
@@ -34,7 +34,7 @@ impl Fleet {
         }
         let mut text = "name = \"app\"\n[credentials]\nadmin = { file = \"admin.token\" }\n".to_owned();
         for (number, node) in group.nodes.iter().enumerate() {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let free = format!("127.0.0.1:{}", free_port());
             let file = node.machine.path("node/bootstrap.toml");
             let own = fs::read_to_string(&file).unwrap();
             let token = operator.arg("admin.token");

@@ -18,12 +18,7 @@ fn lease(node: &Member, args: &[&str]) -> Run {
 #[track_caller]
 fn told(node: &Member, command: &str, code: i32) -> Value {
     let run = node.machine.bootstrap(&["lease", command, "node", "--json"]);
-    let schema = match command {
-        "status" => "bootstrap.lease-status/1",
-        "history" => "bootstrap.lease-history/1",
-        _ => "bootstrap.lease-advice/1",
-    };
-    run.expect(code).json(schema)
+    run.expect(code).json(&format!("bootstrap.lease-{command}/1"))
 }
 
 /// Waits until nothing of the service of a killed agent is left.
@@ -50,8 +45,11 @@ fn the_log_is_read_without_any_agent() {
     let first = slots.last().unwrap();
     assert_eq!((&first["seq"], &first["kind"], &first["node"]), (&1.into(), &"claim".into(), &"a".into()));
     assert!(slots.windows(2).all(|pair| pair[0]["seq"].as_u64() > pair[1]["seq"].as_u64()), "the newest first");
-    let advice = told(&group.nodes[1], "advise", 0);
-    assert_eq!((&advice["fits"], &advice["requests"]), (&true.into(), &60.into()));
+    // Whether this store is fast enough for this ttl is not the same on every machine.
+    let asked = lease(&group.nodes[1], &["advise", "--json"]);
+    let advice = asked.json("bootstrap.lease-advice/1");
+    let fits = advice["advised_ttl_seconds"].as_u64() <= advice["ttl_seconds"].as_u64();
+    assert_eq!((&advice["fits"], &advice["requests"], asked.code), (&fits.into(), &60.into(), i32::from(!fits)));
     let left = walkdir::WalkDir::new(group.issuer.machine.path("store/probe")).into_iter().filter_map(Result::ok);
     let advice = |name: &std::ffi::OsStr| name.to_string_lossy().contains("advice");
     assert_eq!(left.filter(|entry| advice(entry.file_name())).count(), 0, "what was written to measure is gone");

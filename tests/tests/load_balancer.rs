@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use snapkit_tests::Machine;
 use snapkit_tests::group::{Group, Options, PATIENCE};
+use snapkit_tests::kept::free_port;
 
 /// Every node has an address of its own, as machines have, and all of them the same ports.
 const NODES: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
@@ -22,9 +23,8 @@ const NODES: [&str; 2] = ["127.0.0.2", "127.0.0.3"];
 /// A port that is free on the addresses of all nodes.
 fn port() -> u16 {
     loop {
-        let first = TcpListener::bind((NODES[0], 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        if TcpListener::bind((NODES[1], port)).is_ok() {
+        let port = free_port();
+        if NODES.iter().all(|node| TcpListener::bind((*node, port)).is_ok()) {
             return port;
         }
     }

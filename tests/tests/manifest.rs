@@ -71,13 +71,13 @@ fn each_state_has_its_exit_code() {
 
 #[test]
 fn a_snapshot_that_is_too_old_has_its_own_exit_code_and_is_not_refreshed() {
-    let issuer = Issuer::without_pins(&PINS.replace("26h", "10s"));
+    let issuer = Issuer::without_pins(&PINS.replace("26h", "30s"));
     for command in [&["pins", "edit"][..], &["pins", "sign"]] {
         issuer.machine.ok(command);
     }
     issuer.snapshots(1);
     issuer.generate();
-    std::thread::sleep(std::time::Duration::from_secs(11));
+    std::thread::sleep(std::time::Duration::from_secs(31));
     let report = issuer.check(&[]).expect(21).json("snapkit.manifest-check/1");
     assert_eq!(report["verdict"], "old", "{report}");
     issuer.machine.run(&["manifest", "refresh"]).expect(21).stderr_names("snapkit snapshot");

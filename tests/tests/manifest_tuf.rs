@@ -280,10 +280,10 @@ fn test_targets_expired() {
 #[test]
 fn test_expired_metadata() {
     let suite = Suite::new();
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(8);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30);
     suite.repo.serve(&suite.repo.forged(|manifest| (manifest.version, manifest.expires) = (2, soon)));
     suite.refresh(0, None);
-    std::thread::sleep(Duration::from_secs(9));
+    std::thread::sleep(Duration::from_secs(31));
     // What is remembered has expired, and still serves to compare with.
     suite.repo.serve(&suite.repo.forged(|manifest| manifest.version = 1));
     suite.refresh(24, Some("E_ROLLBACK"));

@@ -4,11 +4,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use snapkit_tests::compare::same_tree;
+use snapkit_tests::kept::until;
 use snapkit_tests::{Machine, Run};
 
 /// A machine that takes snapshots of `tree` into `store`, whose owner's key was moved to another machine.
@@ -229,12 +231,7 @@ impl Agent {
     fn start(machine: &Machine) -> Self {
         let socket = machine.path("agent.sock");
         let process = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
-        for _ in 0..200 {
-            if socket.exists() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        until("the agent listens", || UnixStream::connect(&socket).ok());
         Self { process, socket }
     }
 
@@ -355,8 +352,8 @@ fn what_a_thief_signed_in_any_role_is_not_kept() {
 #[test]
 fn an_expired_root_stops_readers_until_the_owner_renews_it() {
     let two = Two::new();
-    two.root(&["renew", "--expires", "15s"]).expect(0);
-    let expires = std::time::Instant::now() + std::time::Duration::from_secs(16);
+    two.root(&["renew", "--expires", "45s"]).expect(0);
+    let expires = std::time::Instant::now() + std::time::Duration::from_secs(46);
     two.publish("root-2.json");
     let lint = two.root(&["lint"]).expect(1).json("snapkit.root-lint/1");
     assert!(["expiring", "expired"].map(Value::from).contains(&lint["findings"][0]["code"]), "{lint}");

@@ -13,8 +13,9 @@ use snapkit_tests::drill::until;
 use snapkit_tests::group::Options;
 use snapkit_tests::scene::Scene;
 
+/// A leader that is demoted has what is left of its lease to save its state.
 fn options() -> Options {
-    Options { ttl_seconds: 5, ..Options::default() }
+    Options { ttl_seconds: 15, ..Options::default() }
 }
 
 fn steps(ran: &Value) -> BTreeMap<String, String> {
@@ -155,7 +156,10 @@ fn a_failing_step_leaves_the_rest_not_run_and_can_be_taken_back() {
     fs::write(scene.group.nodes[0].file("active"), "3").unwrap();
     let own = scene.scenario(
         "planned",
-        &[("name = \"planned\"", "name = \"mine\""), ("timeout_seconds = 300", "timeout_seconds = 3")],
+        &[
+            ("name = \"planned\"", "name = \"mine\""),
+            ("until = \"drained\" }\ntimeout_seconds = 300", "until = \"drained\" }\ntimeout_seconds = 3"),
+        ],
     );
     let dry = scene.bootstrap(&["failover", "--scenario-file", &own, "--json"]).expect(0).json("bootstrap.failover/1");
     let (id, reason) = (dry["id"].as_str().unwrap(), "test");

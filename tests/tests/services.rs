@@ -144,7 +144,8 @@ fn addresses(port: u16, name: &str) -> Option<usize> {
     }
     question.extend([0, 0, 1, 0, 1]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    // A port that nobody has answers at once, with an error.
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket.connect(("127.0.0.1", port)).unwrap();
     socket.send(&question).ok()?;
     let mut answer = [0; 512];

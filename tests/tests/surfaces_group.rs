@@ -18,14 +18,14 @@ use bootstrap::surfaces::story::{Story, Tone};
 use rustix::process::{Signal, kill_process};
 use snapkit_tests::browser;
 use snapkit_tests::group::{Group, Member, Options, PATIENCE};
+use snapkit_tests::kept::{free_port, until};
 
 /// A group whose agents answer over TCP, too, and the addresses of their pages.
 fn served(options: Options) -> (Group, Vec<String>) {
     let group = Group::new(options);
     let pages = (group.nodes.iter())
         .map(|node| {
-            // Free a moment ago; nobody else on this machine asks for this one.
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
             let file = node.machine.path("node/bootstrap.toml");
             let text = fs::read_to_string(&file).unwrap();
             fs::write(&file, format!("{text}\n[surface]\nlisten = \"{free}\"\n")).unwrap();
@@ -224,7 +224,7 @@ fn everything_that_is_shown_agrees_and_is_true_through_a_takeover() {
     // The leader is gone: who is left says so, takes over, and says what it cost.
     let service = group.nodes[0].service_pid().unwrap();
     group.nodes[0].kill_agent();
-    snapkit_tests::group::gone(service);
+    snapkit_tests::kept::gone(service);
     let state = told_when(&group.nodes[1], "leads", |state| state.leader.ok);
     assert_eq!(Story::of(&state).headline, "b leads");
     let takeover = state.view.takeover.as_ref().unwrap();
@@ -322,8 +322,10 @@ fn a_store_that_is_gone_is_said_by_everybody_and_nobody_leads() {
     look(&pages[1], "3-follower", "b cannot see who leads");
     look(&pages[0], "3-leader", "");
     // What was under way when the store went may have made a directory of that name; nobody leads by it.
-    let _ = fs::remove_dir_all(&store);
-    fs::rename(&away, &store).unwrap();
+    until("the store is back", || {
+        let _ = fs::remove_dir_all(&store);
+        fs::rename(&away, &store).ok()
+    });
     let leader = group.leader(&[]);
     told_when(&group.nodes[leader], "leads", |state| Story::of(state).tone == Tone::Good);
     group.no_conflicts();

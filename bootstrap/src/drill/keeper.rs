@@ -244,6 +244,7 @@ fn end(mut children: Vec<Child>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eventually::eventually;
     use crate::evidence::event::Actor;
     use crate::evidence::timeline::Timeline;
 
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(place.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(place.holder("orchestrator").unwrap(), Process::of(std::process::id()).unwrap());
         drop(held);
-        assert!(place.lock().is_ok());
+        eventually("it is free", || place.lock().is_ok());
         place.remove().unwrap();
     }
 }

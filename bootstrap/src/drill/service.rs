@@ -301,6 +301,7 @@ fn write(service: &Service, value: &Value) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eventually::eventually;
 
     fn settings(directory: &Path, role: ServiceRole) -> Settings {
         fs::create_dir_all(directory.join("current")).unwrap();
@@ -334,7 +335,7 @@ mod tests {
         assert!(first.is_leader() && !second.is_leader());
         assert_eq!(conflicts_of(&settings.queue), 1);
         drop(first);
-        assert!(Service::open(&settings).unwrap().is_leader(), "a dead consumer's queue is free");
+        eventually("a dead consumer's queue is free", || Service::open(&settings).unwrap().is_leader());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -92,6 +92,15 @@ impl Scripted {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it was asked, once it has noticed so many requests: a client may give up before the server has read what it sent.
+    pub(crate) fn requests_noticed(&self, count: usize) -> Vec<Request> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.requests().len() < count && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.requests()
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {

@@ -117,7 +117,7 @@ impl Guarded {
         }
         if self.ended.is_none() && !self.process.runs() {
             // What it said last may still be on its way through the pipe; the reader ends after that.
-            while let Ok(answer) = self.answers.recv_timeout(Duration::from_secs(1)) {
+            while let Ok(answer) = self.answers.recv_timeout(Duration::from_secs(10)) {
                 self.note(answer);
             }
             self.ended.get_or_insert(Ended::Silent);

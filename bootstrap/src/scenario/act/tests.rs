@@ -153,13 +153,17 @@ fn plan() -> Plan {
     resolve(&scenario, builtin::text("emergency").unwrap(), &sight(nodes), &wish).unwrap()
 }
 
+/// An act that has no time to wait for anything.
 fn act(told: &Told, runs: &Path, on: &[&str], action: serde_json::Value) -> (Outcome, Memory) {
+    act_within(Duration::from_millis(50), told, runs, on, action)
+}
+
+fn act_within(within: Duration, told: &Told, runs: &Path, on: &[&str], action: serde_json::Value) -> (Outcome, Memory) {
     let plan = plan();
     let action: Action = serde_json::from_value(action).unwrap();
     let on = on.iter().map(|&node| node.to_owned()).collect();
     let step = Step { on, place: None, unless: None, action, timeout_seconds: 1, ..plan.steps[0].clone() };
     let mut journal = Memory::default();
-    let within = Duration::from_millis(50);
     let mut turn = Turn { plan: &plan, step: &step, attempt: Attempt::First, within, journal: &mut journal };
     let outcome = Mover::new(told, None, runs).act(&mut turn);
     (outcome, journal)
@@ -186,7 +190,7 @@ fn a_request_whose_answer_was_lost_is_not_made_again_once_it_is_so() {
     let place = tempfile::tempdir().unwrap();
     let told = Told { lost: Cell::new(1), ..Told::new(&place.path().join("app.conf")) };
     let pause = serde_json::json!({ "kind": "request", "request": "pause" });
-    let (outcome, _) = act(&told, place.path(), &["c"], pause);
+    let (outcome, _) = act_within(Duration::from_secs(60), &told, place.path(), &["c"], pause);
     assert_eq!((outcome.status, told.asked.get()), (StepStatus::Ok, 1), "{outcome:?}");
     assert!(outcome.note.contains("it is paused"), "{}", outcome.note);
 }
