@@ -371,8 +371,9 @@ fn in_static_leadership_an_operator_decides() {
     group.nodes[0].wait_mode("leader");
     group.nodes[0].kill_agent();
     group.nodes[0].start();
-    group.nodes[0].wait_mode("leader");
-    group.nodes[1].wait_standing_by();
+    let again = group.nodes[0].wait("leads again", |state| state["mode"] == "leader" && state["term"] == 3);
+    // An operator's word is about the leader whom the node has seen: a claim that it finds instead would end it.
+    group.nodes[1].wait("has seen it", |seen| seen["role"] == "standby" && seen["holder"]["term"] == again["term"]);
     // It is dead, as the operator made sure, and does not come back as leader.
     group.nodes[0].kill_agent();
     group.nodes[1].request("promote").expect(0);
