@@ -239,6 +239,7 @@ step = [
     { id = "b-may-again", title = "b may take over", effect = "read", on = "b", action = { kind = "wait", until = "can-take-over" }, timeout_seconds = 60 },
     { id = "ended", title = "a ends in order", effect = "mutate", on = "a", action = { kind = "fault", fault = "stop" }, timeout_seconds = 60 },
     { id = "b-leads", title = "b leads", effect = "read", on = "b", action = { kind = "wait", until = "leads" }, timeout_seconds = 120 },
+    { id = "b-serves", title = "clients are answered by b", effect = "read", on = "b", action = { kind = "measured", good = 3, recovered = true }, timeout_seconds = 60 },
     { id = "started", title = "a is started, and follows", effect = "mutate", on = "a", action = { kind = "heal", fault = "stop" }, timeout_seconds = 90 },
     { id = "a-may", title = "a may take over", effect = "read", on = "a", action = { kind = "wait", until = "can-take-over" }, timeout_seconds = 60 },
     { id = "frozen", title = "b stands still", effect = "mutate", on = "b", action = { kind = "fault", fault = "pause" }, timeout_seconds = 60 },
