@@ -40,7 +40,19 @@ pub struct Run {
 impl Machine {
     /// A machine where snapkit never ran.
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("snapkit-test-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same, with its files in memory where there is room for so many bytes: a disk's file system looks long for the
+    /// number of a new file when tens of thousands were just removed, over and over.
+    pub fn in_memory(bytes: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let has_room = rustix::fs::statvfs(memory).is_ok_and(|there| there.f_bavail * there.f_frsize >= bytes);
+        if has_room { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(place: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("snapkit-test-").tempdir_in(place).unwrap();
         for name in ["home", "work"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }

@@ -16,11 +16,6 @@ impl Numbers {
         Self(seed)
     }
 
-    /// Numbers of their own, for what runs beside this.
-    pub fn another(&mut self) -> Self {
-        Self(self.below(u64::MAX))
-    }
-
     /// The next number, from 0 up to but not `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

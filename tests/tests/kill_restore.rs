@@ -8,7 +8,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,12 +16,12 @@ use snapkit_tests::numbers::setting;
 use snapkit_tests::{Machine, Numbers, every_kind};
 
 const ROUNDS: u64 = 300;
-/// So many machines share the rounds, side by side.
-const MACHINES: u64 = 2;
 /// Every so many rounds a whole restore is measured: the machine has not the same load all the time.
 const MEASURED_EVERY: u64 = 50;
 const FILES: usize = 20_000;
 const FILE_BYTES: usize = 2_000;
+/// What the state takes as it is, stored, staged and restored, several times over.
+const ROOM: u64 = 2 << 30;
 const RESTORE: &[&str] = &["restore", "--store", "store", "latest", "back", "--json"];
 
 fn staged_bytes(directory: &Path) -> u64 {
@@ -35,7 +34,7 @@ fn staged_bytes(directory: &Path) -> u64 {
 fn killed_after(machine: &Machine, delay: Duration) -> Option<serde_json::Value> {
     let mut command = machine.command(RESTORE);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    thread::sleep(delay);
+    std::thread::sleep(delay);
     let _ = kill_process(Pid::from_child(&child), Signal::KILL);
     let status = child.wait().unwrap();
     assert!(status.success() || status.code().is_none(), "{status}");
@@ -46,18 +45,9 @@ fn killed_after(machine: &Machine, delay: Duration) -> Option<serde_json::Value>
 
 #[test]
 fn restores_killed_at_random_moments_show_nothing_or_all_and_fetch_nothing_twice() {
-    let rounds = setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS) / MACHINES;
+    let rounds = setting("SNAPKIT_TEST_ROUNDS").unwrap_or(ROUNDS);
     let mut numbers = Numbers::seeded();
-    let seeds: Vec<Numbers> = (0..MACHINES).map(|_| numbers.another()).collect();
-    thread::scope(|scope| {
-        for numbers in seeds {
-            scope.spawn(move || kill_again_and_again(rounds, numbers));
-        }
-    });
-}
-
-fn kill_again_and_again(rounds: u64, mut numbers: Numbers) {
-    let machine = Machine::new();
+    let machine = Machine::in_memory(ROOM);
     for i in 0..FILES {
         machine.write(&format!("tree/d{}/f{i}", i % 100), every_kind::noise(FILE_BYTES, i as u64));
     }
